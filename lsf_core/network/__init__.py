@@ -1,0 +1,7 @@
+"""The LSF network (Lu et al., LSF-Animation, SIGGRAPH Asia 2025), in our own words and with docs/network.md's changes."""
+
+from .config import LSFConfig, PriorConfig
+from .lsf import LSFNetwork, LSFOutput
+from .prior import MotionPrior
+
+__all__ = ["LSFConfig", "LSFNetwork", "LSFOutput", "MotionPrior", "PriorConfig"]

@@ -1,0 +1,115 @@
+"""LSFNetwork: stage 2, speech features + identity -> latent motion -> the prior's decoder -> motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..speech import SpeechFeatures
+from .blocks import TemporalConv, sinusoids
+from .config import LSFConfig
+from .hifb import HIFBLayer
+from .prior import MotionPrior
+
+
+@dataclass
+class LSFOutput:
+    """latent (B, T, L) as predicted, before quantisation; motion (B, T, D) as decoded."""
+
+    latent: Tensor
+    motion: Tensor
+
+
+class Identity(nn.Module):
+    """Whose face it is, from the neutral mesh alone: soft membership in learned pseudo-speakers (section 3.2).
+
+    Identity coefficients (B, I) -> softmax over pseudo-speakers -> a factor (B, 1, C) that *multiplies* a stream.
+    """
+
+    def __init__(self, config: LSFConfig) -> None:
+        super().__init__()
+        self.assign = nn.Sequential(
+            nn.Linear(config.identity_dim, 128), nn.GELU(), nn.Linear(128, 64), nn.GELU(),
+            nn.Linear(64, config.pseudo_speakers))
+        self.factor = nn.Linear(config.pseudo_speakers, config.width)
+        nn.init.ones_(self.factor.bias)              # starts as "everybody moves alike"
+
+    def forward(self, identity: Tensor) -> Tensor:
+        return self.factor(self.assign(identity).softmax(-1))[:, None]
+
+
+class Stream(nn.Module):
+    """Features of the encoder -> one stream of the network: normalise, project, see 100 ms of neighbours."""
+
+    def __init__(self, channels: int, width: int, parts: int) -> None:
+        super().__init__()
+        # Each hidden state is normalised by itself: Whisper's layers differ in size by an order of magnitude.
+        self.norms = nn.ModuleList(nn.LayerNorm(channels // parts) for _ in range(parts))
+        self.project = nn.Linear(channels, width)
+        self.conv = TemporalConv(width, width, 5)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        pieces = x.float().chunk(len(self.norms), -1)
+        x = self.project(torch.cat([norm(p) for norm, p in zip(self.norms, pieces, strict=True)], -1))
+        return x + nn.functional.gelu(self.conv(x, mask))
+
+
+class LSFNetwork(nn.Module):
+    """Articulation and emotion streams, identity by multiplication, HIFB, head; the frozen prior decodes.
+
+    `forward(..., feel=False)` replaces the emotion stream by a learned "no emotion" vector: the same words delivered
+    neutrally. The difference between both is what `emotion_strength` scales.
+    """
+
+    def __init__(self, config: LSFConfig, prior: MotionPrior, articulation_parts: int = 2,
+                 emotion_parts: int = 2) -> None:
+        super().__init__()
+        self.config = c = config
+        self.prior = prior
+        self.articulation = Stream(c.articulation_dim, c.width, articulation_parts)
+        self.emotion = Stream(c.emotion_dim, c.width, emotion_parts)
+        self.neutral = nn.Parameter(torch.zeros(c.width))
+        self.identity = Identity(c)
+        self.tokens = nn.Parameter(torch.randn(c.fusion_tokens, c.width) * 0.02)
+        self.layers = nn.ModuleList(HIFBLayer(c.width, c.heads, c.mlp, c.dropout) for _ in range(c.layers))
+        self.dropout = nn.Dropout(c.dropout)
+        self.emotion_gate = nn.Linear(c.width, c.width)
+        self.concatenate = None if c.use_fusion else nn.Linear(2 * c.width, c.width)
+        self.head_norm = nn.LayerNorm(c.width)
+        self.head = nn.Linear(c.width, prior.config.latent_dim)
+
+    def latent(self, features: SpeechFeatures, identity: Tensor, mask: Tensor | None = None,
+               feel: bool | Tensor = True) -> Tensor:
+        """Predicted latent (B, T, L). identity (B, I); mask (B, T) bool; feel: bool, or (B,) bool per clip."""
+        c = self.config
+        motion = self.articulation(features.articulation, mask)
+        emotion = self.emotion(features.emotion, mask)
+        if not c.use_emotion:
+            feel = False
+        felt = torch.as_tensor(feel, device=emotion.device).expand(emotion.shape[0])
+        emotion = torch.where(felt[:, None, None], emotion, self.neutral.to(emotion.dtype))
+        if c.use_identity:
+            factor = self.identity(identity)
+            motion, emotion = motion * factor, emotion * factor
+        positions = sinusoids(motion.shape[1], c.width, motion.device).to(motion.dtype)
+        motion, emotion = self.dropout(motion + positions), self.dropout(emotion + positions)
+        tokens = self.tokens.expand(motion.shape[0], -1, -1)
+        if self.concatenate is not None:
+            # Ablation "HIFB replaced by concatenation": same blocks, but the streams meet only here.
+            for layer in self.layers:
+                motion, emotion = layer.motion_block(motion, mask), layer.emotion_block(emotion, mask)
+            motion = self.concatenate(torch.cat([motion, emotion], -1))
+        else:
+            for layer in self.layers:
+                tokens, motion, emotion = layer(tokens, motion, emotion, mask)
+            if c.emotion_to_decoder:
+                motion = motion + self.emotion_gate(emotion)
+        return self.head(self.head_norm(motion))
+
+    def forward(self, features: SpeechFeatures, identity: Tensor, mask: Tensor | None = None,
+                feel: bool | Tensor = True, temperature: float = 0.0, gumbel: Tensor | None = None) -> LSFOutput:
+        """See `latent`; temperature and gumbel as in `MotionPrior.quantise`."""
+        latent = self.latent(features, identity, mask, feel)
+        return LSFOutput(latent, self.prior.decode(self.prior.quantise(latent, temperature, gumbel), mask))
