@@ -35,7 +35,7 @@ MIN_SECONDS = 0.2
 """Shorter sounds hold no syllable: nothing could be heard in them."""
 
 SILENCE_DB = -60.0
-"""A sound whose loudest 40 ms stay under this (dB of full scale, RMS) is taken as silent; it is 30 dB below quiet speech."""
+"""A sound whose loudest 40 ms stay under this (dB of full scale, RMS) is silent: some 30 dB below quiet speech."""
 
 FLOOR_DB = -100.0
 """Loudness of digital silence."""
@@ -96,7 +96,8 @@ def check_speech(audio: Samples, name: str = "The sound") -> None:
     seconds = len(audio) / SAMPLE_RATE
     if seconds < MIN_SECONDS:
         raise AudioError(
-            f"{name} is too short: {seconds:.2f} s, at least {MIN_SECONDS:g} s are needed. Use a longer strip or less trim."
+            f"{name} is too short: {seconds:.2f} s, at least {MIN_SECONDS:g} s are needed. "
+            "Use a longer strip or trim it less."
         )
     loudest = float(loudness_db(audio).max())
     if loudest < SILENCE_DB:
@@ -219,7 +220,9 @@ def _check_file(name: str) -> None:
         with open(name, "rb") as file:
             empty = not file.read(1)
     except OSError as error:
-        raise AudioError(f"The sound file cannot be opened: '{name}' ({error.strerror}). Check its permissions.") from error
+        raise AudioError(
+            f"The sound file cannot be opened: '{name}' ({error.strerror}). Check its permissions."
+        ) from error
     if empty:
         raise AudioError(f"The sound file is empty (0 bytes): '{name}'. Export it again or choose another file.")
 
@@ -273,36 +276,40 @@ def _decode_av(name: str, offset: float, duration: float | None) -> Iterator[tup
         if not rate:
             raise _CannotDecode("FFmpeg: the audio stream has no sample rate")
         wanted = round(offset * rate)
-        end = None if duration is None else wanted + round(duration * rate)
-        sought = offset > 2 * _SEEK_MARGIN and stream.time_base is not None
-        origin = stream.start_time or 0
+        time_base = float(stream.time_base or 0.0)
+        seconds = (stream.duration or 0) * time_base
+        end = math.inf if duration is None else wanted + round(duration * rate)
+        if "mp4" in container.format.name and seconds:
+            # AAC comes in frames of 1024 samples; only the header knows how much of the last one is padding.
+            end = min(end, round(seconds * rate))
+        sought = offset > 2 * _SEEK_MARGIN and time_base > 0
+        origin = 0
         try:
             if sought:
-                container.seek(origin + int((offset - _SEEK_MARGIN) / stream.time_base), stream=stream)
+                # Time 0 is the first sample that decodes; the header's start time is wrong in some Matroska files.
+                origin = next((frame.pts or 0 for frame in container.decode(stream)), 0)
+                container.seek(origin + int((offset - _SEEK_MARGIN) / time_base), stream=stream)
             planar = av.AudioResampler(format="fltp")
-            position = None if sought else 0
+            position = -1 if sought else 0
             got = False
             for frame in container.decode(stream):
-                if position is None:
+                if position < 0:
                     # Only the first frame after a seek is placed by its time stamp: stamps in milliseconds would
                     # otherwise open and close gaps of a few samples.
-                    position = 0 if frame.pts is None else round((frame.pts - origin) * stream.time_base * rate)
+                    position = 0 if frame.pts is None else max(0, round((frame.pts - origin) * time_base * rate))
                 for plain in planar.resample(frame):
                     block = plain.to_ndarray().T
-                    keep = block[max(0, wanted - position) : None if end is None else max(0, end - position)]
+                    keep = block[max(0, wanted - position) : int(max(0, min(end - position, len(block))))]
                     position += len(block)
                     if len(keep):
                         got = True
                         yield np.asarray(keep, np.float32), rate
-                if end is not None and position >= end:
+                if position >= end:
                     break
         except av.error.FFmpegError as error:
             raise _CannotDecode(f"FFmpeg: {_reason(error)}") from error
         if not got and offset:
-            length = position or 0
-            if stream.duration and stream.time_base:
-                length = max(length, round(stream.duration * stream.time_base * rate))
-            raise _beyond_end(name, offset, length / rate)
+            raise _beyond_end(name, offset, seconds or max(position, 0) / rate)
 
 
 def _reason(error: Exception) -> str:
