@@ -41,8 +41,6 @@ def save_checkpoint(path: str | Path, speech: SpeechEncoder, network: LSFNetwork
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("speech", speech.model), ("network", network)):
         for name, value in module.state_dict().items():
-            # Whisper's positions are plain sinusoids and never reach 30 s here, but 1.5 MB is cheaper than a second
-            # way to make them.
             if not any(part in name for part in _NOT_SHIPPED):
                 tensors[f"{prefix}.{name}"] = (value.half() if value.is_floating_point() else value).contiguous().cpu()
     config = {"format": FORMAT, "speech": asdict(speech.config), "prior": asdict(network.prior.config),
@@ -85,8 +83,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
 
 
 def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def verify_sha256(path: Path) -> None:

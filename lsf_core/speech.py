@@ -25,6 +25,7 @@ SAMPLES_PER_FRAME = int(SAMPLE_RATE / FEATURE_RATE)
 
 N_FFT = 400                     # Whisper's analysis window, 25 ms
 HOP_LENGTH = 160                # 10 ms; the encoder's stride of 2 makes 50 Hz of it
+MAX_POSITIONS = 512             # rows of Whisper's position table that a checkpoint keeps: 10 s, the windows have 8 s
 HALF_FIELD = 200                # wav2vec2-style frame k sees samples 320 k .. 320 k + 400: its centre is 200 late
 
 
@@ -120,6 +121,9 @@ class SpeechEncoder(nn.Module):
         dtype = model.conv1.weight.dtype
         x = F.gelu(model.conv1(self.log_mel(audio).to(dtype)))
         x = F.gelu(model.conv2(x)).transpose(1, 2)
+        if x.shape[1] > len(model.embed_positions.weight):
+            raise ValueError(f"a window of {x.shape[1] / FEATURE_RATE:.1f} s is longer than the encoder's "
+                             f"{len(model.embed_positions.weight) / FEATURE_RATE:.1f} s: cut the clip in windows")
         x = x + model.embed_positions.weight[: x.shape[1]]
         states = [x]
         for layer in model.layers:
@@ -166,6 +170,8 @@ def load_pretrained(folder: str | Path, articulation_layers: tuple[int, ...],
 
         model: Any = WhisperEncoder.from_pretrained(folder, dtype=torch.float32)
         layers = model.layers
+        model.embed_positions = nn.Embedding.from_pretrained(model.embed_positions.weight[:MAX_POSITIONS].clone())
+        auto.max_source_positions = MAX_POSITIONS
         wanted = ("d_model", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins", "max_source_positions",
                   "activation_function")
         settings = {"model_type": "whisper", **{k: getattr(auto, k) for k in wanted}}

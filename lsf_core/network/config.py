@@ -41,7 +41,7 @@ class LSFConfig:
     width: int = 192
     heads: int = 4
     mlp: int = 384
-    layers: int = 4
+    layers: int = 3
     fusion_tokens: int = 4
     dropout: float = 0.1
     use_emotion: bool = True

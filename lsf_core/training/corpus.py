@@ -1,0 +1,158 @@
+"""The training corpus: licensed speech with phones, in takes whose face is synthesised (`performance.perform`).
+
+A *take* is 5 to 30 s of one voice in one emotion, laid end to end with pauses, spoken at a random rate (which also
+shifts pitch and formants: one more voice) by a random identity. Every pass over the data makes new takes.
+Only sets whose licence lets anyone use the result are read: data/speech and EMO-DB (see assets/LICENSES.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from ..arkit import IDENTITY_DIM
+from ..audio import SAMPLE_RATE, load_audio
+from ..speech import SAMPLES_PER_FRAME
+from .performance import Style, perform
+
+# Never trained on, so that figures on them are figures on unseen speakers.
+HELD_OUT_VOICES = ("af_bella", "bm_george", "im_nicola", "am_puck")
+HELD_OUT_ACTORS = ("emodb_15", "emodb_16")
+
+MIN_TAKE, MAX_TAKE = 9.0, 24.0      # seconds
+RATE_RANGE = (0.86, 1.16)           # speaking rate; pitch and formants move with it
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording: phones [(label, start, end)] in seconds, stress per phone or None."""
+
+    path: Path
+    speaker: str
+    emotion: str
+    seconds: float
+    phones: tuple[tuple[str, float, float], ...]
+    stress: tuple[int, ...] | None
+    corpus: str
+    intensity: float = 1.0
+
+
+@dataclass
+class Take:
+    """Audio (N,) int16 at 16 kHz and its face at 50 Hz: neutral and emotional (F, 52) float16, the phone masks
+    closure and tuck (F,) float16, the identity (32,) whose style it is."""
+
+    audio: np.ndarray
+    neutral: np.ndarray
+    emotional: np.ndarray
+    closure: np.ndarray
+    tuck: np.ndarray
+    identity: np.ndarray
+    corpus: str
+    emotion: str
+
+
+def read_speech(root: Path) -> list[Utterance]:
+    """data/speech: synthesised speech with exact phones. Its `intended_feeling` only pushed pitch, energy and tempo,
+    nothing was acted: the face stays neutral, or the network would learn emotions that cannot be heard."""
+    rows = (json.loads(line) for line in (root / "speech" / "manifest.jsonl").read_text("utf-8").splitlines())
+    return [Utterance(root / "speech" / r["file"], r["speaker"], "neutral", r["seconds"],
+                      tuple((p, a, b) for p, a, b in r["phones"]), tuple(r["stress"]), "speech") for r in rows]
+
+
+def read_emodb(root: Path) -> list[Utterance]:
+    """EMO-DB (Burkhardt et al. 2005): acted German emotions with hand labelled phones. How surely listeners recognised
+    the emotion sets how strongly the face shows it."""
+    folder = root / "emotional_speech" / "emodb"
+    rows = (json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines())
+    names = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
+    return [Utterance(folder / r["file"], r["speaker"], names.get(r["emotion"], r["emotion"]), r["seconds"],
+                      tuple((p, a, min(b, r["seconds"])) for p, a, b in r["phones"] if a < r["seconds"]), None, "emodb",
+                      0.5 + 0.5 * r["recognised_percent"] / 100 if r.get("recognised_percent") is not None else 0.9)
+            for r in rows if r["phones"]]
+
+
+def is_held_out(utterance: Utterance) -> bool:
+    """Whether its speaker (or a voice mixed into it) is kept for evaluation."""
+    return bool({*HELD_OUT_VOICES, *HELD_OUT_ACTORS} & set(utterance.speaker.split("+")))
+
+
+def plan_takes(utterances: Iterable[Utterance], rng: np.random.Generator) -> list[list[Utterance]]:
+    """Group utterances into takes of one speaker and one emotion, MIN_TAKE to MAX_TAKE long, in random order.
+
+    Speakers with too little material share a take with others of their kind: the network hears voices change, too.
+    """
+    shelves: dict[tuple[str, str, str], list[Utterance]] = {}
+    for u in utterances:
+        shelves.setdefault((u.corpus, u.emotion, u.speaker), []).append(u)
+    takes: list[list[Utterance]] = []
+    for key in sorted(shelves):
+        shelf = shelves[key]
+        rng.shuffle(shelf)  # type: ignore[arg-type]
+        take: list[Utterance] = []
+        target = rng.uniform(MIN_TAKE, MAX_TAKE)
+        for u in shelf:
+            take.append(u)
+            if sum(v.seconds for v in take) > target:
+                takes.append(take)
+                take, target = [], rng.uniform(MIN_TAKE, MAX_TAKE)
+        if take:
+            takes.append(take)
+    return takes
+
+
+def make_take(utterances: list[Utterance], seed: int) -> Take:
+    """Lay the utterances end to end, change the voice by the speaking rate, and let an identity perform them."""
+    rng = np.random.default_rng(seed)
+    rate = float(np.exp(rng.uniform(*np.log(RATE_RANGE))))
+    pieces, phones, stress = [], [], []
+    now = 0.0
+    for u in utterances:
+        samples = load_audio(u.path)
+        level = 10 ** (rng.uniform(-3, 3) / 20)
+        pieces.append(samples * level)
+        phones += [(p, now + a, now + b) for p, a, b in u.phones]
+        stress += list(u.stress) if u.stress is not None else [0] * len(u.phones)
+        now += len(samples) / SAMPLE_RATE
+        gap = rng.uniform(0.05, 0.6)
+        pieces.append(np.zeros(int(gap * SAMPLE_RATE), np.float32))
+        phones.append(("sil", now, now + len(pieces[-1]) / SAMPLE_RATE))
+        stress.append(0)
+        now += len(pieces[-1]) / SAMPLE_RATE
+    short = MIN_TAKE - now / rate
+    if short > 0:
+        pieces.append(np.zeros(int(short * rate * SAMPLE_RATE), np.float32))
+    audio = np.concatenate(pieces)
+    audio = soxr.resample(audio, SAMPLE_RATE * rate, SAMPLE_RATE).astype(np.float32)
+    audio = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
+    identity = rng.standard_normal(IDENTITY_DIM).astype(np.float32)
+    first = utterances[0]
+    played = perform([(p, a / rate, b / rate) for p, a, b in phones],
+                     stress if any(stress) else None, audio, emotion=first.emotion,
+                     intensity=float(np.mean([u.intensity for u in utterances])), style=Style.from_identity(identity), seed=seed)
+    frames = len(audio) // SAMPLES_PER_FRAME
+    assert abs(len(played.neutral) - frames) <= 1, (len(played.neutral), frames)
+    return Take((np.clip(audio, -1, 1) * 32767).astype(np.int16), *(
+        np.asarray(x, np.float16)[:frames] for x in (played.neutral, played.emotional, played.closure, played.tuck)),
+        identity, first.corpus, first.emotion)
+
+
+def _make(job: tuple[list[Utterance], int]) -> Take:
+    return make_take(*job)
+
+
+def make_takes(utterances: list[Utterance], passes: int, seed: int, workers: int) -> Iterator[Take]:
+    """`passes` passes over the utterances, each with takes, rates and identities of its own."""
+    rng = np.random.default_rng(seed)
+    jobs = [(take, int(rng.integers(2**31))) for _ in range(passes) for take in plan_takes(utterances, rng)]
+    if workers <= 1:
+        yield from map(_make, jobs)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(_make, jobs, chunksize=4)

@@ -1,0 +1,85 @@
+"""python -m lsf_core.training.evaluate: write motion for every evaluation clip, for tools/score_motion.py to score.
+
+    python -m lsf_core.training.evaluate DATA_DIR MOTION_DIR [--checkpoint FILE] [--only TEXT] [--baseline]
+
+MOTION_DIR mirrors DATA_DIR. Default: the real clips, RAVDESS's development actors and EMO-DB's held-out speakers.
+--baseline writes the plain-energy motion of `baseline.py` instead of the network's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..animator import load_model
+from ..arkit import ARKIT_NAMES, IDENTITY_DIM
+from ..audio import load_audio
+from ..edits import apply_edits
+from ..motion import Motion
+from ..speech import FEATURE_RATE
+from .baseline import energy_motion
+from .corpus import HELD_OUT_ACTORS, HELD_OUT_VOICES
+
+CLIPS_PER_BATCH = 16
+
+
+def clips(data: Path) -> Iterator[Path]:
+    """Audio files of the evaluation, relative to `data`."""
+    yield from sorted(p.relative_to(data) for p in (data / "real").rglob("*.ogg"))
+    for name, keep in (("emotional_speech/emodb", HELD_OUT_ACTORS), ("emotional_speech/ravdess_dev", None),
+                       ("speech", HELD_OUT_VOICES)):
+        manifest = data / name / "manifest.jsonl"
+        if not manifest.is_file():
+            continue
+        for line in manifest.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            if keep is None or row["speaker"] in keep:
+                yield Path(name) / row["file"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m lsf_core.training.evaluate", description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("data", type=Path)
+    p.add_argument("out", type=Path)
+    p.add_argument("--checkpoint", type=Path)
+    p.add_argument("--only", default="")
+    p.add_argument("--baseline", action="store_true")
+    p.add_argument("--no-edits", action="store_true")
+    p.add_argument("--emotion-strength", type=float, default=1.0)
+    p.add_argument("--temperature", type=float, default=0.0)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default="auto")
+    args = p.parse_args(argv)
+    todo = [c for c in clips(args.data) if args.only in c.as_posix()]
+    animator = None if args.baseline else load_model(args.checkpoint, args.device)
+    torch.manual_seed(args.seed)
+    for first in tqdm(range(0, len(todo), CLIPS_PER_BATCH), unit="batch", file=sys.stderr):
+        batch = todo[first:first + CLIPS_PER_BATCH]
+        samples = [load_audio(args.data / clip) for clip in batch]
+        if animator is None:
+            motions = [energy_motion(x) for x in samples]
+        else:
+            identity = np.zeros((len(batch), IDENTITY_DIM), np.float32)
+            raw = animator.raw_weights(samples, identity, [args.seed] * len(batch), args.temperature)
+            motions = [np.clip(r.neutral + args.emotion_strength * (r.emotional - r.neutral), 0, 1) for r in raw]
+        for clip, sound, weights in zip(batch, samples, motions, strict=True):
+            motion = Motion(ARKIT_NAMES, weights, FEATURE_RATE)
+            if not (args.no_edits or args.baseline):
+                motion = apply_edits(motion, sound, seed=args.seed)
+            path = args.out / clip.with_suffix(".npz")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            motion.save(path)
+    print(f"{len(todo)} clips written to {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

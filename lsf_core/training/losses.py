@@ -1,0 +1,79 @@
+"""What training minimises, on the artist's face and not only in weight space.
+
+Weights alone say little: 0.1 of jawOpen moves the chin 4 mm, 0.1 of cheekPuff nothing that one sees, and lips that
+nearly touch do not touch. So motion is also compared as vertices of the template's face, and the lip gap of p b m
+frames is a loss of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..arkit import INDEX
+from .gestures import GAP_ROW
+from .windows import Batch
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights are dimensionless (0..1), vertices and gaps in centimetres, so that all terms are of similar size."""
+
+    weight: float = 1.0
+    velocity: float = 2.0
+    vertex: float = 1.0
+    closure: float = 0.5
+    latent: float = 0.5
+    commitment: float = 1.0
+
+
+class MotionLoss(nn.Module):
+    """L1 on weights and their velocity, L2 distance of face vertices, lip gap in p b m.
+
+    basis (52, P, 3): expression deltas in cm of P sampled face vertices, denser on lips and lids.
+    """
+
+    basis: Tensor
+    gap_row: Tensor
+
+    def __init__(self, basis: Tensor, loss: LossWeights) -> None:
+        super().__init__()
+        self.loss = loss
+        self.register_buffer("basis", basis.flatten(1))
+        self.register_buffer("gap_row", torch.as_tensor(GAP_ROW, dtype=torch.float32) / 10)
+
+    def forward(self, motion: Tensor, target: Tensor, closure: Tensor) -> dict[str, Tensor]:
+        """motion, target (B, T, 52); closure (B, T) in [0, 1]. Each term as it enters the sum."""
+        w = self.loss
+        error = motion - target
+        vertices = (error @ self.basis).unflatten(-1, (-1, 3))
+        gap = F.relu(motion @ self.gap_row) * closure
+        return {
+            "weight": w.weight * error.abs().mean() * 10,
+            "velocity": w.velocity * error.diff(dim=1).abs().mean() * 10,
+            "vertex": w.vertex * (vertices.square().sum(-1) + 1e-6).sqrt().mean() * 10,
+            "closure": w.closure * gap.sum() / closure.sum().clamp_min(1) * 10,
+        }
+
+
+def target_of(batch: Batch, felt: Tensor) -> Tensor:
+    """Emotional motion where felt (B,), neutral delivery elsewhere."""
+    return torch.where(felt[:, None, None], batch.emotional, batch.neutral)
+
+
+def face_basis(points: int = 600, seed: int = 0) -> Tensor:
+    """(52, P, 3) cm: expressions of the template on vertices drawn in proportion to how much they move."""
+    from ..face.template import load_template
+
+    template = load_template()
+    deltas = torch.as_tensor(template.expressions_mm, dtype=torch.float32)
+    skin = torch.as_tensor(template.part) == 0
+    travel = deltas.norm(dim=-1)
+    travel[INDEX["tongueOut"]] = 0
+    chance = travel.clamp_max(10).sum(0) * skin
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.multinomial(chance, min(points, int((chance > 0).sum())), generator=generator)
+    return deltas[:, chosen] / 10

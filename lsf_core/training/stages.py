@@ -1,0 +1,66 @@
+"""Stage 1 (motion prior) and stage 2 (speech, identity and emotion to the prior's latents)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..network import LSFNetwork, MotionPrior
+from ..speech import SpeechEncoder, SpeechFeatures
+from .loop import LoopConfig, run
+from .losses import LossWeights, MotionLoss, target_of
+from .windows import Mixture
+
+Log = Callable[[str], None]
+
+
+def train_prior(prior: MotionPrior, data: Mixture, loss: MotionLoss, config: LoopConfig, resume: Path,
+                batch: int = 128, frames: int = 128, log: Log = print) -> None:
+    """Stage 1: reconstruct motion through the codebooks. Half of the windows are neutral deliveries."""
+
+    def step(_: int) -> dict[str, Tensor]:
+        windows = data.batch(batch, frames, audible=False)
+        felt = torch.rand(len(windows.neutral), device=windows.neutral.device, generator=data.generator) < 0.6
+        target = target_of(windows, felt)
+        output = prior(target)
+        return {**loss(output.motion, target, windows.closure), "commitment": loss.loss.commitment * output.commitment}
+
+    run(prior, step, config, resume, log)
+
+
+def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: MotionLoss, config: LoopConfig,
+              resume: Path, batch: int = 64, lengths: tuple[int, ...] = (100, 200, 300, 400), felt_share: float = 0.7,
+              log: Log = print) -> None:
+    """Stage 2: predict the prior's latents from sound; codebooks and decoder stay frozen.
+
+    A share of the windows is asked for without emotion (`feel=False`) and must give the neutral delivery: that is how
+    the network learns what the voice adds to the words, which `emotion_strength` later scales.
+    """
+    network.prior.requires_grad_(False)
+    device = next(network.parameters()).device
+    half = device.type == "cuda"
+    total = batch * max(lengths)
+
+    def step(number: int) -> dict[str, Tensor]:
+        network.prior.eval()                                      # no codebook updates, no dropout in the decoder
+        frames = lengths[number % len(lengths)]
+        windows = data.batch(min(total // frames, 2 * batch), frames)
+        with torch.autocast(device.type, torch.float16, enabled=half):
+            features = speech(windows.audio)
+        features = SpeechFeatures(features.articulation.float(), features.emotion.float())
+        felt = torch.rand(len(windows.audio), device=device, generator=data.generator) < felt_share
+        target = target_of(windows, felt)
+        goal = network.prior.quantised_target(target)
+        output = network(features, windows.identity, feel=felt)
+        return {"latent": loss.loss.latent * (output.latent - goal).abs().mean() * 10,
+                **loss(output.motion, target, windows.closure)}
+
+    run(network, step, config, resume, log)
+
+
+def motion_loss(basis: Tensor, weights: LossWeights | None = None, **changes: float) -> MotionLoss:
+    return MotionLoss(basis, replace(weights or LossWeights(), **changes))

@@ -1,0 +1,97 @@
+"""Random training windows out of a corpus of takes that lies on the GPU as a whole (three hours are 0.7 GB)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..arkit import ARKIT_NAMES
+from ..speech import SAMPLES_PER_FRAME
+from .augment import augment, coloured_noise
+from .corpus import Take
+
+
+@dataclass
+class Batch:
+    """Windows of one length: audio (B, T * 320), neutral and emotional motion (B, T, 52), phone masks closure and
+    tuck (B, T), identity (B, 32)."""
+
+    audio: Tensor
+    neutral: Tensor
+    emotional: Tensor
+    closure: Tensor
+    tuck: Tensor
+    identity: Tensor
+
+
+class WindowSampler:
+    """All takes of one corpus, end to end on `device`; `sample` cuts windows that never cross from take to take."""
+
+    def __init__(self, takes: list[Take], device: torch.device) -> None:
+        self.device = device
+        self.audio = torch.from_numpy(np.concatenate([t.audio for t in takes])).to(device)
+
+        def frames(name: str) -> Tensor:
+            return torch.from_numpy(np.concatenate([getattr(t, name) for t in takes])).to(device)
+
+        self.neutral, self.emotional = frames("neutral"), frames("emotional")
+        self.closure, self.tuck = frames("closure"), frames("tuck")
+        self.identity = torch.from_numpy(np.stack([t.identity for t in takes])).to(device)
+        self.length = torch.tensor([len(t.neutral) for t in takes], device=device)
+        self.start = torch.cumsum(self.length, 0) - self.length
+
+    def sample(self, count: int, frames: int, generator: torch.Generator) -> Batch:
+        """`count` windows of `frames` frames; takes are drawn in proportion to their length."""
+        free = (self.length - frames).clamp_min(0) + 1
+        take = torch.multinomial((free * (self.length >= frames)).float(), count, True, generator=generator)
+        offset = (torch.rand(count, device=self.device, generator=generator) * free[take]).long()
+        first = self.start[take] + offset
+        at = first[:, None] + torch.arange(frames, device=self.device)
+        samples = first[:, None] * SAMPLES_PER_FRAME + torch.arange(frames * SAMPLES_PER_FRAME, device=self.device)
+        return Batch(self.audio[samples].float() / 32768, self.neutral[at].float(), self.emotional[at].float(),
+                     self.closure[at].float(), self.tuck[at].float(), self.identity[take])
+
+
+def speechless(count: int, frames: int, generator: torch.Generator) -> Batch:
+    """Windows in which nobody speaks - hiss, hum, chords, clicks, breath-like puffs - and the face rests."""
+    device, length = generator.device, frames * SAMPLES_PER_FRAME
+    time = torch.arange(length, device=device) / 16000
+    noise = coloured_noise(count, length, generator)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, device=device, generator=generator)
+
+    pitch = 55 * 2 ** (rand(count, 6, 1) * 5)
+    chord = (torch.sin(2 * torch.pi * pitch * time) * rand(count, 6, 1)).mean(1)
+    # Slow random loudness, so that a change of level alone is not taken for speech.
+    knots = torch.nn.functional.interpolate(rand(count, 1, max(2, frames // 20)), length, mode="linear")[:, 0]
+    mixture = noise * rand(count, 1) * 0.3 + chord * (rand(count, 1) < 0.4)
+    audio = mixture * knots ** 3 * 10 ** (-rand(count, 1) * 2)
+    rest = torch.zeros(count, frames, len(ARKIT_NAMES), device=device)
+    none = torch.zeros(count, frames, device=device)
+    identity = torch.randn(count, 32, device=device, generator=generator)
+    return Batch(audio, rest, rest, none, none, identity)
+
+
+class Mixture:
+    """The stage-2 diet: speech, acted emotion and speechless sound in fixed shares, augmented."""
+
+    def __init__(self, samplers: dict[str, WindowSampler], shares: dict[str, float], silence_share: float,
+                 seed: int) -> None:
+        self.samplers, self.shares, self.silence_share = samplers, shares, silence_share
+        self.device = next(iter(samplers.values())).device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+
+    def batch(self, count: int, frames: int, audible: bool = True) -> Batch:
+        """About `count` windows of `frames` frames; audible=False leaves the sound unaugmented where only faces count."""
+        parts = [self.samplers[name].sample(max(1, round(count * share)), frames, self.generator)
+                 for name, share in self.shares.items()]
+        parts.append(speechless(max(1, round(count * self.silence_share)), frames, self.generator))
+        names = ("audio", "neutral", "emotional", "closure", "tuck", "identity")
+        joined = Batch(*(torch.cat([getattr(p, name) for p in parts]) for name in names))
+        if audible:
+            joined.audio = augment(joined.audio, self.generator)
+        return joined
