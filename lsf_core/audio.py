@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
+    Blocks = Generator[tuple[Samples, int], None, None]
 
 SAMPLE_RATE = 16_000
 """Samples per second of every array of sound in lsf_core; what the speech encoders were trained on."""
@@ -234,7 +235,7 @@ def _beyond_end(name: str, offset: float, seconds: float) -> AudioError:
     )
 
 
-def _decode_soundfile(name: str, offset: float, duration: float | None) -> Iterator[tuple[Samples, int]]:
+def _decode_soundfile(name: str, offset: float, duration: float | None) -> Blocks:
     """Yield ((n, channels) float32, rate) by libsndfile."""
     try:
         # TypeError: soundfile asks for a rate and channels where the file is called .raw
@@ -260,7 +261,7 @@ def _decode_soundfile(name: str, offset: float, duration: float | None) -> Itera
             raise _CannotDecode(f"libsndfile: {_reason(error)}") from error
 
 
-def _decode_av(name: str, offset: float, duration: float | None) -> Iterator[tuple[Samples, int]]:
+def _decode_av(name: str, offset: float, duration: float | None) -> Blocks:
     """Yield ((n, channels) float32, rate) by FFmpeg's libraries."""
     import av  # 0.1 s and 60 MB of libraries that most files do not need
 

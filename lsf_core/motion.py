@@ -1,0 +1,266 @@
+"""Motion: the 52 ARKit weights of a take over time, resampled, mixed, saved and loaded."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .arkit import ARKIT_NAMES, INDEX
+from .errors import LSFError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+LIP_GAP_MM = {
+    "jawOpen": 32.8, "mouthClose": -38.9, "mouthFunnel": 13.7,
+    "mouthLowerDownLeft": 3.4, "mouthLowerDownRight": 3.4, "mouthUpperUpLeft": 3.5, "mouthUpperUpRight": 3.5,
+    "mouthRollLower": -3.7, "mouthRollUpper": 1.8, "mouthPressLeft": -1.3, "mouthPressRight": -1.3,
+    "mouthShrugLower": -6.9, "mouthShrugUpper": 5.3,
+}  # fmt: skip
+"""Millimetres that each shape at weight 1 moves the inner mid points of the lips apart, measured on the neutral of
+ICT-FaceKit (MIT licence). Other faces differ in scale; where in time the lips are closest is the same."""
+
+MOUTH = tuple(i for name, i in INDEX.items() if name.startswith(("jaw", "mouth", "tongue")))
+LIDS = tuple(i for name, i in INDEX.items() if name.startswith(("eyeBlink", "eyeSquint", "eyeWide", "eyeLookDown")))
+
+_GAP_ROW = np.array([LIP_GAP_MM.get(name, 0.0) for name in ARKIT_NAMES], np.float32)
+_GAP_PROMINENCE_MM = 1.5  # a dip of the lip gap by less than this is not a closure anybody would miss
+_LID_PROMINENCE = 0.3  # of a blink's travel
+
+
+def frame_count(seconds: float, fps: float) -> int:
+    """ceil(seconds * fps), at least 1. A hair above a whole number (0.1 * 30 = 3.0000000000000004) is whole."""
+    return max(1, math.ceil(seconds * fps - 1e-6))
+
+
+@dataclass(eq=False)
+class Motion:
+    """Facial motion: frame i lies at the time i / fps.
+
+    names: (52,) ARKit names in the order of `lsf_core.arkit.ARKIT_NAMES`.
+    weights: (F, 52) float32, clipped to [0, 1] on construction (FBX, USD and glTF readers go wrong outside).
+    fps: frames per second, any positive number.
+    head_rotation: (F, 3) radians, or None where no head motion was made.
+    Raises LSFError for other names, shapes that do not fit, NaN or infinite values, no frames.
+    """
+
+    names: tuple[str, ...]
+    weights: Floats
+    fps: float
+    head_rotation: Floats | None = None
+
+    def __post_init__(self) -> None:
+        self.names = tuple(str(name) for name in self.names)
+        if self.names != ARKIT_NAMES:
+            odd = sorted(set(self.names) ^ set(ARKIT_NAMES))[:3]
+            raise LSFError(f"A motion needs the 52 ARKit names in their order; differs at {odd or 'the order'}.")
+        self.fps = float(self.fps)
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise LSFError(f"The frame rate is {self.fps}; it must be more than 0.")
+        self.weights = np.clip(_checked("weights", self.weights, (None, len(ARKIT_NAMES))), 0.0, 1.0)
+        if self.head_rotation is not None:
+            self.head_rotation = _checked("head_rotation", self.head_rotation, (len(self.weights), 3))
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds: each frame lasts 1 / fps."""
+        return len(self.weights) / self.fps
+
+    def __getitem__(self, name: str) -> Floats:
+        """The curve (F,) of one shape."""
+        return self.weights[:, INDEX[name]]
+
+    def lip_gap_mm(self) -> Floats:
+        """Lip gap beyond rest in mm, (F,), never below 0; see LIP_GAP_MM."""
+        return np.maximum(self.weights @ _GAP_ROW, 0.0).astype(np.float32)
+
+    def resample(self, fps: float, frames: int | None = None) -> Motion:
+        """This motion at another frame rate: frame i of the result lies at i / fps of the same clock.
+
+        frames: None for ceil(seconds * fps); beyond the end the last pose is held.
+        Values are interpolated linearly, but lip closures and blinks are kept. Between two frames of 24 fps lie 42 ms;
+        a /p/ may be closed for one frame of 20 ms, and would come out as a half-open mouth. So where the new rate is
+        the lower one, each local minimum of the lip gap (of the lid opening) that falls between two new frames is found
+        first, and the nearest new frame takes its mouth (lids) from that very moment, at most half a frame away. All
+        shapes of the mouth move together, so that the pose is one that the face really had.
+        """
+        if not (math.isfinite(fps) and fps > 0):
+            raise LSFError(f"The frame rate is {fps}; it must be more than 0.")
+        count = frame_count(self.seconds, fps) if frames is None else int(frames)
+        if count < 1:
+            raise LSFError(f"A motion of {count} frames was asked for; at least 1 is needed.")
+        where = np.arange(count) * (self.fps / fps)  # in frames of this motion
+        weights = _interpolate(self.weights, where)
+        if fps < self.fps:
+            lids = 1.0 - np.maximum(self["eyeBlinkLeft"], self["eyeBlinkRight"])
+            for columns, opening, prominence in (
+                (MOUTH, self.lip_gap_mm(), _GAP_PROMINENCE_MM),
+                (LIDS, lids, _LID_PROMINENCE),
+            ):
+                snapped = _snap_to_minima(where, opening, prominence)
+                moved = np.flatnonzero(snapped != where)
+                weights[np.ix_(moved, np.array(columns))] = _interpolate(self.weights[:, columns], snapped[moved])
+        head = None if self.head_rotation is None else _interpolate(self.head_rotation, where)
+        return Motion(self.names, weights, fps, head)
+
+    def with_weights(self, weights: Floats) -> Motion:
+        """The same take with other weights (F, 52); values outside [0, 1] are clipped."""
+        return replace(self, weights=weights)
+
+    def blend(self, other: Motion, amount: float | Floats) -> Motion:
+        """A mix: `amount` 0 is this motion, 1 the other; a number, (F, 1) per frame or (52,) per shape."""
+        if len(other) != len(self) or other.fps != self.fps:
+            raise LSFError(
+                f"Motions of {len(self)} frames at {self.fps:g} fps and {len(other)} at {other.fps:g} cannot be mixed. "
+                "Resample one of them first."
+            )
+        share = np.asarray(amount, np.float32)
+        head = self.head_rotation
+        if head is not None and other.head_rotation is not None and share.ndim != 1:
+            head = head + share * (other.head_rotation - head)
+        return replace(self, weights=self.weights + share * (other.weights - self.weights), head_rotation=head)
+
+    def scaled(self, gains: dict[str, float]) -> Motion:
+        """Each named shape times its gain; the result stays within [0, 1]."""
+        row = np.ones(len(ARKIT_NAMES), np.float32)
+        for name, gain in gains.items():
+            if name not in INDEX:
+                raise LSFError(f"'{name}' is not an ARKit shape name. Names are spelled as in lsf_core.arkit.")
+            row[INDEX[name]] = gain
+        return self.with_weights(self.weights * row)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .npz of `names` (52,) str, `weights` (F, 52) float32, `fps` and, where made, `head_rotation` (F, 3).
+
+        The file appears whole or not at all (written beside, then renamed); missing folders are made.
+        """
+        arrays: dict[str, NDArray] = {
+            "names": np.array(self.names),
+            "weights": self.weights,
+            "fps": np.array(self.fps),
+        }
+        if self.head_rotation is not None:
+            arrays["head_rotation"] = self.head_rotation
+        save_arrays(path, arrays)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Motion:
+        """Read what `save` wrote; columns in another order are sorted. Raises LSFError for anything else."""
+        name = os.fspath(path)
+        try:
+            with np.load(name, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+        except FileNotFoundError as error:
+            raise LSFError(f"The take does not exist: '{name}'. Check the path.") from error
+        except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            raise LSFError(f"The take cannot be read: '{name}' ({error}). It is damaged or not an .npz.") from error
+        missing = [key for key in ("names", "weights", "fps") if key not in arrays]
+        if missing:
+            raise LSFError(f"'{name}' is not a take: it has no {', '.join(missing)}.")
+        names, weights = [str(n) for n in arrays["names"]], arrays["weights"]
+        if sorted(names) == sorted(ARKIT_NAMES) and weights.ndim == 2 and weights.shape[1] == len(names):
+            weights = weights[:, [names.index(n) for n in ARKIT_NAMES]]
+            names = list(ARKIT_NAMES)
+        return Motion(tuple(names), weights, float(arrays["fps"]), arrays.get("head_rotation"))
+
+
+def save_arrays(path: str | os.PathLike[str], arrays: dict[str, NDArray]) -> None:
+    """Write an .npz under exactly this name, whole or not at all. Raises LSFError where it cannot be written."""
+    name = os.fspath(path)
+    part = f"{name}.{os.getpid()}.part"  # in the same folder: os.replace is atomic only within a file system
+    try:
+        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        with open(part, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(part, name)
+    except OSError as error:
+        raise LSFError(f"Cannot write '{name}' ({error.strerror}). Choose a folder that can be written.") from error
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def _checked(what: str, values: object, shape: tuple[int | None, int]) -> Floats:
+    """A float32 copy of the expected shape, or LSFError."""
+    array = np.array(values, np.float32)
+    if array.ndim != 2 or array.shape[1] != shape[1] or (shape[0] is not None and len(array) != shape[0]):
+        need = f"({'F' if shape[0] is None else shape[0]}, {shape[1]})"
+        raise LSFError(f"{what} has the shape {array.shape}; {need} is needed.")
+    if not len(array):
+        raise LSFError(f"{what} has no frames; at least 1 is needed.")
+    if not np.isfinite(array).all():
+        frame = int(np.argwhere(~np.isfinite(array))[0, 0])
+        raise LSFError(f"{what} holds NaN or infinite values, first in frame {frame}. Animate again.")
+    return array
+
+
+def _interpolate(values: Floats, where: NDArray) -> Floats:
+    """Rows of `values` (F, C) at fractional frames `where` (G,), linear, the ends held: (G, C)."""
+    where = np.clip(where, 0, len(values) - 1)
+    low = np.minimum(where.astype(np.int64), max(len(values) - 2, 0))
+    share = (where - low).astype(np.float32)[:, None]
+    return values[low] * (1 - share) + values[np.minimum(low + 1, len(values) - 1)] * share
+
+
+def _snap_to_minima(where: NDArray, opening: Floats, prominence: float) -> NDArray:
+    """Move sampling points (evenly spaced fractional frames) onto the minima of `opening` that lie between them.
+
+    A minimum is a stretch of equal lowest values from which the curve rises by `prominence` on both sides before it
+    falls lower again. One that already holds a point stays; else the point nearest to it moves to its nearest end.
+    Where two want the same point, the lower one has it.
+    """
+    snapped = where.copy()
+    if len(where) < 2:
+        return snapped
+    step = where[1] - where[0]
+    claimed: dict[int, float] = {}
+    for start, end in _minima(opening, prominence):
+        if np.any((where >= start) & (where <= end)):
+            continue
+        middle = (start + end) / 2
+        nearest = int(np.clip(round(middle / step), 0, len(where) - 1))
+        target = float(np.clip(where[nearest], start, end))
+        if abs(target - where[nearest]) > step / 2 + 1e-9 or claimed.get(nearest, math.inf) <= opening[start]:
+            continue
+        claimed[nearest] = float(opening[start])
+        snapped[nearest] = target
+    return snapped
+
+
+def _minima(curve: Floats, prominence: float) -> Sequence[tuple[int, int]]:
+    """(first, last) frame of each stretch of lowest values with at least `prominence` to fall before and climb after it.
+
+    The end of the curve closes a stretch without a climb; its beginning opens none, as frame 0 is always sampled.
+    """
+    values = np.asarray(curve, np.float64)
+    found = []
+    falling_from, start = values[0], 0  # the highest value since the last minimum, and where the lowest since began
+    lowest, last = values[0], 0
+    searching = False  # True once the curve has fallen by `prominence` below `falling_from`
+    for i, value in enumerate(values):
+        if not searching:
+            falling_from = max(falling_from, value)
+            if value <= falling_from - prominence:
+                searching, lowest, start, last = True, value, i, i
+            continue
+        if value < lowest - 1e-6:
+            lowest, start, last = value, i, i
+        elif value <= lowest + 1e-6 and last == i - 1:
+            last = i
+        if value >= lowest + prominence:
+            found.append((start, last))
+            searching, falling_from = False, value
+    if searching:
+        found.append((start, last))
+    return found
