@@ -90,10 +90,10 @@ class Motion:
 
         frames: None for ceil(seconds * fps); beyond the end the last pose is held.
         Values are interpolated linearly, but lip closures and blinks are kept. Between two frames of 24 fps lie 42 ms;
-        a /p/ may be closed for one frame of 20 ms, and would come out as a half-open mouth. So where the new rate is
-        the lower one, each local minimum of the lip gap (of the lid opening) that falls between two new frames is found
-        first, and the nearest new frame takes its mouth (lids) from that very moment, at most half a frame away. All
-        shapes of the mouth move together, so that the pose is one that the face really had.
+        a /p/ may be closed for one frame of 20 ms, and would come out as a half-open mouth. So each local minimum of
+        the lip gap (of the lid opening) that falls between two new frames is found first, and the nearest new frame
+        takes its mouth (lids) from that very moment, at most half a frame away. All shapes of the mouth move together,
+        so that the pose is one that the face really had.
         """
         if not (math.isfinite(fps) and fps > 0):
             raise LSFError(f"The frame rate is {fps}; it must be more than 0.")
@@ -102,15 +102,14 @@ class Motion:
             raise LSFError(f"A motion of {count} frames was asked for; at least 1 is needed.")
         where = np.arange(count) * (self.fps / fps)  # in frames of this motion
         weights = _interpolate(self.weights, where)
-        if fps < self.fps:
-            lids = 1.0 - np.maximum(self["eyeBlinkLeft"], self["eyeBlinkRight"])
-            for columns, opening, prominence in (
-                (MOUTH, self.lip_gap_mm(), _GAP_PROMINENCE_MM),
-                (LIDS, lids, _LID_PROMINENCE),
-            ):
-                snapped = _snap_to_minima(where, opening, prominence)
-                moved = np.flatnonzero(snapped != where)
-                weights[np.ix_(moved, np.array(columns))] = _interpolate(self.weights[:, columns], snapped[moved])
+        lids = 1.0 - np.maximum(self["eyeBlinkLeft"], self["eyeBlinkRight"])
+        for columns, opening, prominence in (
+            (MOUTH, self.lip_gap_mm(), _GAP_PROMINENCE_MM),
+            (LIDS, lids, _LID_PROMINENCE),
+        ):
+            snapped = _snap_to_minima(where, opening, prominence)
+            moved = np.flatnonzero(snapped != where)
+            weights[np.ix_(moved, np.array(columns))] = _interpolate(self.weights[:, columns], snapped[moved])
         head = None if self.head_rotation is None else _interpolate(self.head_rotation, where)
         return Motion(self.names, weights, fps, head)
 
@@ -226,7 +225,7 @@ def _snap_to_minima(where: NDArray, opening: Floats, prominence: float) -> NDArr
     step = where[1] - where[0]
     claimed: dict[int, float] = {}
     for start, end in _minima(opening, prominence):
-        if np.any((where >= start) & (where <= end)):
+        if np.ceil(start / step - 1e-9) * step <= end + 1e-9:
             continue
         middle = (start + end) / 2
         nearest = int(np.clip(round(middle / step), 0, len(where) - 1))
@@ -239,7 +238,7 @@ def _snap_to_minima(where: NDArray, opening: Floats, prominence: float) -> NDArr
 
 
 def _minima(curve: Floats, prominence: float) -> Sequence[tuple[int, int]]:
-    """(first, last) frame of each stretch of lowest values with at least `prominence` to fall before and climb after it.
+    """(first, last) frame of each stretch of lowest values that `prominence` is fallen to and climbed from.
 
     The end of the curve closes a stretch without a climb; its beginning opens none, as frame 0 is always sampled.
     """
