@@ -14,8 +14,8 @@ from torch import Tensor
 from .arkit import ARKIT_NAMES, IDENTITY_DIM
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .checkpoint import load_checkpoint
+from .device import pick_device
 from .edits import apply_edits
-from .errors import ModelError
 from .motion import Motion
 from .network import LSFNetwork
 from .speech import FEATURE_RATE, SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
@@ -39,21 +39,6 @@ def load_model(path: str | Path | None = None, device: str = "auto") -> Animator
     where = pick_device(device)
     checkpoint = load_checkpoint(path or DEFAULT_CHECKPOINT, where)
     return Animator(checkpoint.speech, checkpoint.network, where, checkpoint.about)
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """`name` as a torch device that exists on this machine; see `load_model`."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"Unknown device {name!r}. Use auto, cpu, cuda or mps.") from error
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.type, False):
-        raise ModelError(f"The device {name!r} is not available in this PyTorch ({torch.__version__}). "
-                         "Choose auto or cpu, or install a PyTorch built for it.")
-    return device
 
 
 class Animator:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from ..animator import pick_device
 from ..checkpoint import save_checkpoint
+from ..device import pick_device
 from ..network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
 from ..speech import load_pretrained
 from .corpus import is_held_out, make_takes, read_emodb, read_speech

@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--checkpoint", type=Path)
     p.add_argument("--only", default="")
     p.add_argument("--baseline", action="store_true")
+    p.add_argument("--fps", type=float, default=30.0, help="as `lsf_core animate` writes by default")
     p.add_argument("--no-edits", action="store_true")
     p.add_argument("--emotion-strength", type=float, default=1.0)
     p.add_argument("--temperature", type=float, default=0.0)
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             raw = animator.raw_weights(samples, identity, [args.seed] * len(batch), args.temperature)
             motions = [np.clip(r.neutral + args.emotion_strength * (r.emotional - r.neutral), 0, 1) for r in raw]
         for clip, sound, weights in zip(batch, samples, motions, strict=True):
-            motion = Motion(ARKIT_NAMES, weights, FEATURE_RATE)
+            motion = Motion(ARKIT_NAMES, weights, FEATURE_RATE).resample(args.fps)
             if not (args.no_edits or args.baseline):
                 motion = apply_edits(motion, sound, seed=args.seed)
             path = args.out / clip.with_suffix(".npz")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..arkit import INDEX
-from .gestures import GAP_ROW
+from .performance import GAP_ROW
 from .windows import Batch
 
 
@@ -69,11 +69,13 @@ def face_basis(points: int = 600, seed: int = 0) -> Tensor:
     from ..face.template import load_template
 
     template = load_template()
-    deltas = torch.as_tensor(template.expressions_mm, dtype=torch.float32)
-    skin = torch.as_tensor(template.part) == 0
+    deltas = torch.tensor(template.expressions, dtype=torch.float32) * 100
+    skin = torch.zeros(len(template.vertices))
+    skin[torch.from_numpy(template.of_part("skin"))] = 1
     travel = deltas.norm(dim=-1)
     travel[INDEX["tongueOut"]] = 0
-    chance = travel.clamp_max(10).sum(0) * skin
+    # 1 cm counts as much as 5 cm, or the chin under jawOpen would take all the points.
+    chance = travel.clamp_max(1.0).sum(0) * skin
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.multinomial(chance, min(points, int((chance > 0).sum())), generator=generator)
-    return deltas[:, chosen] / 10
+    return deltas[:, chosen]
