@@ -94,9 +94,10 @@ def write_oracle(data: Path, out: Path, only: str, emotion: str = "neutral") -> 
 
 # ---------------------------------------------------------------- fit
 
-FIT = ("base", "stretch", "lead", "power", "vowel", "natural_hz")
+FIT = ("base", "stretch", "lead", "power", "vowel", "silence", "rest", "natural_hz")
 LIMITS = {
-    "base": (0.015, 0.15), "stretch": (0.0, 1.5), "lead": (-0.06, 0.15), "power": (1.0, 2.5), "vowel": (0.5, 4.0), "natural_hz": (3.0, 14.0),
+    "base": (0.015, 0.15), "stretch": (0.0, 1.5), "lead": (-0.06, 0.15), "power": (1.0, 2.5), "vowel": (0.3, 4.0), "silence": (0.05, 4.0), "rest": (0.0, 0.5),
+    "natural_hz": (3.0, 14.0),
 }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def design(problem: Problem, shape: Dominance, constants: GestureConstants, open
     """(F, classes): the track that each class's target of 1 would make."""
     frames = len(problem.truth)
     score = problem.score
-    index, weight = pulls(score, frames, shape, constants)
+    index, weight = pulls(score, frames, shape)
     weight = weight * stress_gain(score, constants)[:, None]
     cell = index * len(CLASSES) + score.kind[:, None]
     table = np.bincount(cell.ravel(), weight.ravel(), frames * len(CLASSES)).reshape(frames, len(CLASSES))
@@ -180,8 +181,7 @@ def fit(measured: list[Measured], channel: str, constants: GestureConstants, rid
     def unpack(x: np.ndarray) -> tuple[Dominance, GestureConstants]:
         value = low + (high - low) / (1 + np.exp(-x[: len(FIT)]))
         shape = Dominance(**{k: float(v) for k, v in zip(FIT, value, strict=True)})
-        share, quiet, rest = (float(1 / (1 + np.exp(-v))) for v in x[len(FIT):])
-        return shape, dataclasses.replace(constants, loudness=share, silence=3 * quiet, rest=0.2 * rest)
+        return shape, dataclasses.replace(constants, loudness=float(1 / (1 + np.exp(-x[-1]))))
 
     def logit(v: float) -> float:
         v = float(np.clip(v, 0.02, 0.98))
@@ -189,16 +189,17 @@ def fit(measured: list[Measured], channel: str, constants: GestureConstants, rid
 
     first = np.array([
         *[logit((getattr(start, k) - a) / (b - a)) for k, a, b in zip(FIT, low, high, strict=True)],
-        logit(constants.loudness), logit(constants.silence / 3), logit(constants.rest / 0.2),
+        logit(constants.loudness),
     ])  # fmt: skip
+    simplex = np.vstack([first, first + 0.7 * np.eye(len(first)) * np.where(first > 0, -1, 1)[:, None]])
     before = _table_r(problems, constants, channel)
     found = minimize(lambda x: -judge(problems, *unpack(x), channel, ridge)[1], first, method="Nelder-Mead",
-                     options={"maxfev": steps, "xatol": 0.02, "fatol": 1e-4})  # fmt: skip
+                     options={"maxfev": steps, "xatol": 0.02, "fatol": 1e-5, "initial_simplex": simplex})  # fmt: skip
     shape, best = unpack(found.x)
     within, outside, targets = judge(problems, shape, best, channel, ridge)
     return {
         "channel": channel, "before": before, "within": within, "left_out": outside, "shape": shape, "loudness": best.loudness,
-        "silence": best.silence, "rest": best.rest, "targets": {c: round(float(v), 3) for c, v in zip(CLASSES, targets, strict=True)},
+        "targets": {c: round(float(v), 3) for c, v in zip(CLASSES, targets, strict=True)},
         "spread": {p.clip.key: (float(p.truth.mean()), float(p.truth.std())) for p in problems},
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ CHANNEL = {name: i for i, name in enumerate(CHANNELS)}
 GROUPS = {"jaw": ("jaw",), "lips": ("lower", "upper"), "round": ("pucker", "funnel"), "spread": ("stretch", "smile"), "tongue": ("tongue",)}
 
 CLASSES = (
-    "silence", "open", "open round", "low front", "low back", "mid", "mid rhotic", "mid front", "mid round", "near front", "near round",
+    "silence", "pause", "open", "open round", "low front", "low back", "mid", "mid rhotic", "mid front", "mid round", "near front", "near round",
     "close front", "close round", "front round", "bilabial", "labiodental", "dental", "sibilant", "hush", "alveolar", "lateral", "rhotic",
     "palatal", "velar", "glottal", "labiovelar",
 )  # fmt: skip
@@ -62,7 +62,8 @@ class Dominance:
     """Shape of a phone's pull on one group of articulators.
 
     width = base + stretch * half the phone's length (s); lead: how early the pull is centred (s); power: 1 a cusp (Cohen and
-    Massaro's c), 2 a bell; vowel: strength of vowels relative to consonants; natural_hz: the second-order system's frequency.
+    Massaro's c), 2 a bell; vowel, silence, rest: strength of vowels, of pauses and of the rest position (which pulls always),
+    relative to consonants; natural_hz: the second-order system's frequency.
     """
 
     base: float
@@ -70,6 +71,8 @@ class Dominance:
     lead: float
     power: float
     vowel: float
+    silence: float
+    rest: float
     natural_hz: float
 
 
@@ -77,14 +80,12 @@ class Dominance:
 class GestureConstants:
     """Every fitted number of the articulation (calibrate.py fits them; docs/synthesis.md says on what)."""
 
-    jaw: Dominance = Dominance(0.040, 0.6, 0.000, 1.6, 1.3, 7.0)
-    lips: Dominance = Dominance(0.040, 0.6, 0.010, 1.8, 1.2, 8.0)
-    round: Dominance = Dominance(0.060, 0.6, 0.050, 2.0, 2.0, 6.0)
-    spread: Dominance = Dominance(0.060, 0.7, 0.030, 2.0, 1.5, 5.0)
-    tongue: Dominance = Dominance(0.030, 0.4, 0.000, 2.0, 1.0, 10.0)
-    rest: float = 0.02  # the pull of the rest position, always there, relative to a consonant's
-    silence: float = 0.6  # the pull of a pause
-    loudness: float = 0.5  # share of jaw and lip opening that follows loudness
+    jaw: Dominance = Dominance(0.038, 0.65, -0.005, 2.2, 0.45, 0.3, 0.07, 9.0)
+    lips: Dominance = Dominance(0.038, 0.65, 0.000, 2.2, 0.50, 0.3, 0.07, 9.0)
+    round: Dominance = Dominance(0.062, 0.32, 0.005, 1.9, 0.52, 3.0, 0.005, 9.0)
+    spread: Dominance = Dominance(0.060, 0.7, 0.030, 2.0, 1.5, 0.6, 0.02, 5.0)
+    tongue: Dominance = Dominance(0.030, 0.4, 0.000, 2.0, 1.0, 0.6, 0.02, 10.0)
+    loudness: float = 0.54  # share of jaw and lip opening that follows loudness
     primary_stress: float = 1.15  # opening of a vowel with primary, secondary, no stress (all 1 where unknown)
     secondary_stress: float = 1.05
     unstressed: float = 0.9
@@ -97,35 +98,37 @@ class GestureConstants:
 
 #               jaw   lower upper pucker funnel stretch smile tongue
 TARGETS: dict[str, tuple[float, ...]] = {
-    "silence": (0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.0),
-    "open": (0.36, 0.16, 0.10, 0.00, 0.00, 0.04, 0.02, 0.0),
-    "open round": (0.30, 0.10, 0.06, 0.25, 0.15, 0.00, 0.00, 0.0),
-    "low front": (0.30, 0.16, 0.12, 0.00, 0.00, 0.10, 0.06, 0.0),
-    "low back": (0.24, 0.12, 0.08, 0.00, 0.00, 0.04, 0.02, 0.0),
-    "mid": (0.17, 0.10, 0.06, 0.00, 0.00, 0.04, 0.02, 0.0),
-    "mid rhotic": (0.14, 0.10, 0.05, 0.25, 0.10, 0.00, 0.00, 0.0),
-    "mid front": (0.24, 0.14, 0.10, 0.00, 0.00, 0.12, 0.08, 0.0),
-    "mid round": (0.20, 0.06, 0.03, 0.50, 0.15, 0.00, 0.00, 0.0),
-    "near front": (0.16, 0.12, 0.08, 0.00, 0.00, 0.12, 0.08, 0.0),
-    "near round": (0.13, 0.06, 0.03, 0.40, 0.12, 0.00, 0.00, 0.0),
-    "close front": (0.13, 0.14, 0.10, 0.00, 0.00, 0.18, 0.14, 0.0),
-    "close round": (0.11, 0.04, 0.02, 0.65, 0.12, 0.00, 0.00, 0.0),
-    "front round": (0.14, 0.06, 0.03, 0.55, 0.15, 0.00, 0.00, 0.0),
-    "bilabial": (0.07, 0.00, 0.00, 0.02, 0.00, 0.02, 0.02, 0.0),
-    "labiodental": (0.06, 0.00, 0.06, 0.00, 0.00, 0.05, 0.03, 0.0),
-    "dental": (0.11, 0.12, 0.06, 0.00, 0.00, 0.05, 0.03, 0.22),
-    "sibilant": (0.05, 0.16, 0.10, 0.00, 0.00, 0.12, 0.08, 0.0),
-    "hush": (0.06, 0.14, 0.10, 0.35, 0.25, 0.00, 0.00, 0.0),
-    "alveolar": (0.10, 0.10, 0.06, 0.00, 0.00, 0.06, 0.03, 0.0),
-    "lateral": (0.14, 0.10, 0.06, 0.00, 0.00, 0.05, 0.03, 0.0),
-    "rhotic": (0.12, 0.08, 0.05, 0.28, 0.10, 0.00, 0.00, 0.0),
-    "palatal": (0.11, 0.10, 0.06, 0.05, 0.00, 0.10, 0.06, 0.0),
-    "velar": (0.14, 0.10, 0.06, 0.00, 0.00, 0.05, 0.03, 0.0),
-    "glottal": (0.18, 0.10, 0.06, 0.00, 0.00, 0.05, 0.03, 0.0),
-    "labiovelar": (0.08, 0.02, 0.01, 0.75, 0.12, 0.00, 0.00, 0.0),
+    "silence": (0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00),
+    "pause": (0.12, 0.03, 0.02, 0.03, 0.00, 0.00, 0.00, 0.00),
+    "open": (0.32, 0.16, 0.10, 0.00, 0.00, 0.04, 0.02, 0.00),
+    "open round": (0.16, 0.10, 0.06, 0.26, 0.11, 0.00, 0.00, 0.00),
+    "low front": (0.31, 0.16, 0.12, 0.00, 0.00, 0.10, 0.06, 0.00),
+    "low back": (0.14, 0.12, 0.08, 0.03, 0.00, 0.04, 0.02, 0.00),
+    "mid": (0.15, 0.10, 0.06, 0.00, 0.00, 0.04, 0.02, 0.00),
+    "mid rhotic": (0.07, 0.10, 0.05, 0.19, 0.05, 0.00, 0.00, 0.00),
+    "mid front": (0.23, 0.14, 0.10, 0.00, 0.00, 0.12, 0.08, 0.00),
+    "mid round": (0.11, 0.06, 0.03, 0.43, 0.09, 0.00, 0.00, 0.00),
+    "near front": (0.14, 0.12, 0.08, 0.00, 0.00, 0.12, 0.08, 0.00),
+    "near round": (0.06, 0.06, 0.03, 0.31, 0.07, 0.00, 0.00, 0.00),
+    "close front": (0.12, 0.14, 0.10, 0.00, 0.00, 0.18, 0.14, 0.00),
+    "close round": (0.06, 0.04, 0.02, 0.60, 0.08, 0.00, 0.00, 0.00),
+    "front round": (0.11, 0.06, 0.03, 0.51, 0.09, 0.00, 0.00, 0.00),
+    "bilabial": (0.03, 0.00, 0.00, 0.09, 0.00, 0.02, 0.02, 0.00),
+    "labiodental": (0.03, 0.00, 0.06, 0.00, 0.00, 0.05, 0.03, 0.00),
+    "dental": (0.06, 0.12, 0.06, 0.00, 0.00, 0.05, 0.03, 0.22),
+    "sibilant": (0.07, 0.16, 0.10, 0.00, 0.00, 0.12, 0.08, 0.00),
+    "hush": (0.07, 0.14, 0.10, 0.13, 0.13, 0.00, 0.00, 0.00),
+    "alveolar": (0.11, 0.10, 0.06, 0.03, 0.00, 0.06, 0.03, 0.00),
+    "lateral": (0.15, 0.10, 0.06, 0.04, 0.00, 0.05, 0.03, 0.00),
+    "rhotic": (0.05, 0.08, 0.05, 0.29, 0.07, 0.00, 0.00, 0.00),
+    "palatal": (0.11, 0.10, 0.06, 0.00, 0.00, 0.10, 0.06, 0.00),
+    "velar": (0.14, 0.10, 0.06, 0.04, 0.00, 0.05, 0.03, 0.00),
+    "glottal": (0.19, 0.10, 0.06, 0.02, 0.00, 0.05, 0.03, 0.00),
+    "labiovelar": (0.03, 0.02, 0.01, 0.75, 0.08, 0.00, 0.00, 0.00),
 }
 
 
+_PAUSE = 0.25  # s; in shorter pauses between words the mouth does not come to rest
 _PIECE = 0.1  # s; long pauses are cut into pieces of this length, so that a pull never has to reach far
 
 
@@ -146,8 +149,8 @@ def build_score(phones: Sequence[Phone]) -> Score:
     """Gestures in time order. A diphthong is two vowels, the first a little longer; a pause is a row of short ones."""
     kind, middle, half, stress, vowel, contacts, tucks = [], [], [], [], [], [], []
 
-    def add(ipa: str, start: float, end: float, mark: int) -> None:
-        kind.append(CLASS[class_of(ipa)])
+    def add(ipa: str, start: float, end: float, mark: int, name: str = "") -> None:
+        kind.append(CLASS[name or class_of(ipa)])
         middle.append((start + end) / 2)
         half.append((end - start) / 2)
         stress.append(mark)
@@ -162,8 +165,9 @@ def build_score(phones: Sequence[Phone]) -> Score:
         elif p.ipa == SILENCE:
             count = max(1, int((p.end - p.start) / _PIECE))
             edges = np.linspace(p.start, p.end, count + 1)
+            inside = 0 < i < len(phones) - 1 and p.end - p.start < _PAUSE
             for a, b in zip(edges[:-1], edges[1:], strict=True):
-                add(SILENCE, float(a), float(b), 0)
+                add(SILENCE, float(a), float(b), 0, "pause" if inside else "silence")
         else:
             add(p.ipa, p.start, p.end, p.stress)
         f = features(parts[0])
@@ -186,14 +190,14 @@ def _room(phones: Sequence[Phone], i: int, bilabial: bool) -> float:
     return phones[i].end - phones[i].start
 
 
-def pulls(score: Score, frames: int, shape: Dominance, constants: GestureConstants) -> tuple[np.ndarray, np.ndarray]:
+def pulls(score: Score, frames: int, shape: Dominance) -> tuple[np.ndarray, np.ndarray]:
     """Normalised dominance of each gesture over its neighbourhood: frame index and weight, both (P, K).
 
     The weights of all gestures on a frame and of the rest position add up to 1. Cells outside the clip have weight 0.
     """
     width = shape.base + shape.stretch * score.half
     strength = np.where(score.vowel, shape.vowel, 1.0)
-    strength[score.kind == CLASS["silence"]] = constants.silence
+    strength[score.kind <= CLASS["pause"]] = shape.silence
     reach = int(np.ceil(min(0.6, 2.6 * float(width.max(initial=0.05))) * RATE))
     centre = score.middle - shape.lead
     index = np.rint(centre * RATE).astype(np.intp)[:, None] + np.arange(-reach, reach + 1)
@@ -201,7 +205,7 @@ def pulls(score: Score, frames: int, shape: Dominance, constants: GestureConstan
     weight = strength[:, None] * np.exp(-(away**shape.power))
     weight[(index < 0) | (index >= frames)] = 0.0
     index = np.clip(index, 0, max(0, frames - 1))
-    total = np.bincount(index.ravel(), weight.ravel(), frames) + constants.rest
+    total = np.bincount(index.ravel(), weight.ravel(), frames) + shape.rest
     return index, weight / total[index]
 
 
@@ -241,7 +245,7 @@ def articulate(score: Score, frames: int, constants: GestureConstants) -> np.nda
     gain = stress_gain(score, constants)
     for name, channels in GROUPS.items():
         shape: Dominance = getattr(constants, name)
-        index, weight = pulls(score, frames, shape, constants)
+        index, weight = pulls(score, frames, shape)
         for channel in channels:
             c = CHANNEL[channel]
             target = table[score.kind, c] * (gain if name in ("jaw", "lips") else 1.0)
