@@ -1,0 +1,194 @@
+"""What is not skin: eyeballs turn about their own centres, lower teeth and tongue follow the jaw, lashes their lid.
+
+Each connected part of the mesh is recognised by where it lies on the registered template and by its shape. Canonical mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ..arkit import ARKIT_NAMES
+from .register import Registration
+
+MOUTH_MM = 12.0
+"""A part whose vertices lie, in the median, this near the template's teeth or tongue is part of the mouth."""
+
+
+@dataclass
+class Part:
+    """A connected part of the mesh: vertices (n,) welded indices; kind: eye_left, eye_right, mouth, lash or loose."""
+
+    kind: str
+    vertices: np.ndarray
+    centre: np.ndarray
+
+
+def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Algebraic sphere fit: centre (3,), radius, root mean square residual."""
+    system = np.concatenate([2 * points, np.ones((len(points), 1))], axis=1)
+    solution, *_ = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)
+    centre = solution[:3]
+    radius = float(np.sqrt(max(solution[3] + centre @ centre, 0.0)))
+    return centre, radius, float(np.sqrt(np.mean((np.linalg.norm(points - centre, axis=1) - radius) ** 2)))
+
+
+def rigid(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (3,3) and translation (3,) that best move source (N,3) to target (N,3) (Kabsch 1976)."""
+    ms, mt = source.mean(0), target.mean(0)
+    u, _, vt = np.linalg.svd((target - mt).T @ (source - ms))
+    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = u @ sign @ vt
+    return rotation, mt - rotation @ ms
+
+
+def template_part(result: Registration, name: str) -> np.ndarray:
+    """Vertex indices of a part of the template, empty if it has none of that name."""
+    names = list(result.prepared.template.part_names)
+    if name not in names:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.asarray(result.prepared.template.part) == names.index(name))
+
+
+def eye_centre(result: Registration, side: str) -> tuple[np.ndarray, float]:
+    """Where the registered template expects an eyeball's centre, and its radius in mm."""
+    index = template_part(result, f"eye_{side}")
+    if len(index) >= 8:
+        centre, radius, _ = fit_sphere(result.vertices[index])
+        return centre, radius
+    loops = result.prepared.template.loops
+    rim = np.concatenate([loops[f"lid_upper_{side}"], loops[f"lid_lower_{side}"]])
+    return result.vertices[rim].mean(0) - np.array([0.0, 0.0, 9.0]), 12.0
+
+
+def find_parts(result: Registration) -> list[Part]:
+    """The connected parts that are not skin, each with its kind."""
+    whole = result.whole
+    teeth = {n: template_part(result, n) for n in ("teeth_upper", "teeth_lower", "tongue")}
+    inside = np.concatenate(list(teeth.values()))
+    mouth_tree = cKDTree(result.vertices[inside]) if len(inside) else None
+    eyes = {side: eye_centre(result, side) for side in ("left", "right")}
+    lids = {side: np.concatenate([result.prepared.template.loops[f"lid_{v}_{side}"] for v in ("upper", "lower")])
+            for side in ("left", "right")}
+    used = np.zeros(len(whole.vertices), bool)
+    used[whole.triangles.ravel()] = True
+    found = []
+    order = np.argsort(whole.component, kind="stable")
+    bounds = np.flatnonzero(np.diff(whole.component[order])) + 1
+    for vertices in np.split(order, bounds):
+        if result.skin[vertices[0]] or not used[vertices[0]]:
+            continue
+        points = whole.vertices[vertices]
+        kind, centre = "loose", points.mean(0)
+        for side, (middle, _) in eyes.items():
+            if len(points) < 12:
+                continue
+            ball, radius, error = fit_sphere(points)
+            if np.linalg.norm(ball - middle) < 9 and 7 < radius < 20 and error < 0.12 * radius:
+                kind, centre = f"eye_{side}", ball
+        if kind == "loose" and mouth_tree is not None and np.median(mouth_tree.query(points)[0]) < MOUTH_MM \
+                and points[:, 2].mean() < result.vertices[result.prepared.template.loops["lip_upper_inner"]][:, 2].max():
+            kind = "mouth"
+        if kind == "loose":
+            rims = np.concatenate([result.vertices[lids["left"]], result.vertices[lids["right"]]])
+            if cKDTree(rims).query(points)[0].max() < 16:
+                kind = "lash"
+        found.append(Part(kind, vertices, centre))
+    return found
+
+
+def part_deltas(result: Registration, parts: list[Part], skin_index: np.ndarray, skin_deltas: np.ndarray,
+                jaw_scale: float) -> list[np.ndarray]:
+    """Deltas (52,n,3) mm of each part. skin_deltas (52,m,3) belong to the mesh's skin vertices skin_index (m,)."""
+    moves = _MouthMoves(result, jaw_scale)
+    skin_tree = cKDTree(result.whole.vertices[skin_index])
+    out = []
+    for part in parts:
+        points = result.whole.vertices[part.vertices]
+        if part.kind.startswith("eye_"):
+            out.append(_eye_deltas(result, part, points))
+        elif part.kind == "mouth":
+            out.append(moves.deltas(points))
+        else:
+            out.append(_follow(result, part, points, skin_tree, skin_index, skin_deltas))
+    return out
+
+
+def _eye_deltas(result: Registration, part: Part, points: np.ndarray) -> np.ndarray:
+    side = part.kind[4:]
+    index = template_part(result, part.kind)
+    deltas = np.zeros((len(ARKIT_NAMES), len(points), 3))
+    if len(index) < 8:
+        return deltas
+    rest = result.prepared.vertices[index]
+    for k, name in enumerate(ARKIT_NAMES):
+        if not (name.startswith("eyeLook") and name.endswith(side.capitalize())):
+            continue
+        moved = rest + 1000.0 * result.prepared.template.expressions[k, index]
+        turn, _ = rigid(rest, moved)
+        deltas[k] = (points - part.centre) @ (turn - np.eye(3)).T
+    return deltas
+
+
+class _MouthMoves:
+    """Motion of teeth, gums and tongue: rigid for teeth, the template's own for the tongue, blended between."""
+
+    def __init__(self, result: Registration, jaw_scale: float) -> None:
+        self.result, self.jaw_scale = result, jaw_scale
+        self.index = {n: template_part(result, n) for n in ("teeth_upper", "teeth_lower", "tongue")}
+        self.index = {n: i for n, i in self.index.items() if len(i)}
+        self.trees = {n: cKDTree(result.vertices[i]) for n, i in self.index.items()}
+
+    def deltas(self, points: np.ndarray) -> np.ndarray:
+        """(52,n,3) for points (n,3) of one connected part."""
+        template = self.result.prepared.template
+        distance = {n: tree.query(points)[0] for n, tree in self.trees.items()}
+        names = list(distance)
+        table = np.stack([distance[n] for n in names])
+        share = np.bincount(table.argmin(0), minlength=len(names)) / len(points)
+        if share.max() > 0.8:
+            weight = np.zeros_like(table)
+            weight[share.argmax()] = 1.0
+        else:
+            weight = 1.0 / (table + 1.0) ** 3
+            weight /= weight.sum(0)
+        out = np.zeros((len(ARKIT_NAMES), len(points), 3))
+        for n, w in zip(names, weight, strict=True):
+            index = self.index[n]
+            rest = self.result.prepared.vertices[index]
+            shift = self.result.vertices[index].mean(0) - rest.mean(0)
+            move = 1000.0 * template.expressions[:, index].astype(np.float64)
+            near, which = self.trees[n].query(points, k=min(8, len(index)))
+            soft = 1.0 / (near + 0.5) ** 2
+            soft /= soft.sum(1, keepdims=True)
+            for k in range(len(ARKIT_NAMES)):
+                if not np.abs(move[k]).max() > 1e-3:
+                    continue
+                if n == "tongue":
+                    field = np.einsum("nk,nki->ni", soft, move[k][which])
+                else:
+                    turn, slide = rigid(rest, rest + move[k])
+                    field = (points - shift) @ (turn - np.eye(3)).T + slide
+                out[k] += self.jaw_scale * w[:, None] * field
+        return out
+
+
+def _follow(result: Registration, part: Part, points: np.ndarray, tree: cKDTree, skin_index: np.ndarray,
+            skin_deltas: np.ndarray) -> np.ndarray:
+    """Lashes, brows, hair: the motion of the nearest skin; a lash moves with the lid that its root touches."""
+    distance, near = tree.query(points, k=8)
+    if part.kind == "lash":
+        # All of a lash hangs on the lid at its root: vertices far out borrow the nearest root vertex of the same part.
+        root = np.flatnonzero(distance[:, 0] <= np.quantile(distance[:, 0], 0.3) + 0.3)
+        side = np.sign(np.median(result.labels[skin_index][near[root, 0], 1])) or 1.0
+        allowed = np.flatnonzero(result.labels[skin_index][:, 1] * side > 0.2)
+        if len(allowed) >= 8:
+            distance, pick = cKDTree(result.whole.vertices[skin_index[allowed]]).query(points[root], k=4)
+            own = cKDTree(points[root]).query(points)[1]
+            distance, near = distance[own], allowed[pick][own]
+    weight = 1.0 / (distance + 0.3) ** 2
+    weight /= weight.sum(1, keepdims=True)
+    fade = np.clip(2.0 - distance[:, :1] / 15.0, 0.0, 1.0)  # hair and clothes off the face stay
+    return np.einsum("nk,snki->sni", weight * fade, skin_deltas[:, near])

@@ -1,0 +1,120 @@
+"""A neutral mesh becomes a rig: 52 shapes as offsets of its own vertices, landmarks, and the identity the network reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..arkit import ARKIT_NAMES, IDENTITY_DIM, INDEX
+from .contacts import clear_eyeball, correct_template
+from .mesh import check_mesh
+from .parts import eye_centre, find_parts, fit_sphere, part_deltas
+from .register import Progress, Registration, register
+from .template import Template, load_template
+from .transfer import Carrier, skin_deltas
+
+IDENTITY_LIMIT = 3.0
+"""Whitened identity coefficients are clipped to this: beyond it the network has seen nobody."""
+
+
+@dataclass
+class Rig:
+    """The 52 ARKit shapes of a mesh.
+
+    names (52,); deltas (52,V,3) float32, in the mesh's own unit, axes and vertex order: vertex = neutral + weight * delta.
+    landmarks (L,3) float32 in the mesh's space with landmark_names (L,). identity (32,) float32, whitened.
+    fit_error: mean distance of the fitted template from the face, in millimetres of the template's size.
+    """
+
+    names: tuple[str, ...]
+    deltas: np.ndarray
+    landmarks: np.ndarray
+    landmark_names: tuple[str, ...]
+    identity: np.ndarray
+    fit_error: float
+    warnings: list[str] = field(default_factory=list)
+
+    def save(self, path: str | Path) -> None:
+        """Write a compressed .npz with the fields above; `warnings` as an array of text."""
+        np.savez_compressed(
+            path, names=np.array(self.names), deltas=self.deltas, landmarks=self.landmarks,
+            landmark_names=np.array(self.landmark_names), identity=self.identity,
+            fit_error=np.float32(self.fit_error), warnings=np.array(self.warnings, dtype=np.str_),
+        )
+
+
+def rig(vertices: np.ndarray, faces: np.ndarray | Sequence[Sequence[int]], *, progress: Progress | None = None,
+        template: Template | None = None) -> Rig:
+    """Make the 52 shapes for a neutral face mesh of any topology, pose and scale.
+
+    vertices (V,3); faces (M,3), (M,4) with -1 as padding, or a list of polygons. `progress(fraction, text)` is called on
+    the way and may raise Cancelled. `template` replaces the shipped template head. Raises MeshError when the mesh is
+    broken or holds no face.
+    """
+    report = progress or (lambda fraction, text: None)
+    vertices, triangles = check_mesh(vertices, faces)
+    result = register(vertices, triangles, template or load_template(), progress=report)
+    report(0.7, "Transferring expressions")
+    welded = expression_deltas(result, report)
+    move = result.similarity
+    deltas = (move.scale * welded @ move.rotation.T).astype(np.float32)[:, result.whole.weld]
+    landmarks = result.prepared.template.landmarks
+    report(1.0, "Done")
+    return Rig(
+        names=ARKIT_NAMES, deltas=deltas,
+        landmarks=move.to_mesh(result.vertices[list(landmarks.values())]).astype(np.float32),
+        landmark_names=tuple(landmarks), identity=_identity(result), fit_error=result.final_mm,
+        warnings=list(result.warnings),
+    )
+
+
+def read_identity(vertices: np.ndarray, faces: np.ndarray | Sequence[Sequence[int]], *,
+                  progress: Progress | None = None) -> np.ndarray:
+    """Only the identity (32,) float32 of a neutral face mesh: the statistical fit without the transfer. As `rig`."""
+    vertices, triangles = check_mesh(vertices, faces)
+    return _identity(register(vertices, triangles, load_template(), fine=False, progress=progress))
+
+
+def _identity(result: Registration) -> np.ndarray:
+    identity = np.zeros(IDENTITY_DIM, np.float32)
+    known = result.identity[:IDENTITY_DIM]
+    identity[: len(known)] = np.clip(known, -IDENTITY_LIMIT, IDENTITY_LIMIT)
+    return identity
+
+
+def expression_deltas(result: Registration, report: Progress) -> np.ndarray:
+    """Deltas (52,W,3) in canonical millimetres for every welded vertex of a registered mesh."""
+    on_template = correct_template(result, skin_deltas(result))
+    report(0.8, "Transferring expressions")
+    carrier = Carrier(result)
+    skin = carrier.carry(on_template)
+    report(0.92, "Transferring expressions")
+    parts = find_parts(result)
+    lids = np.abs(result.labels[carrier.index, 1]) > 0.3
+    rest = carrier.surface.vertices
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        balls = [p for p in parts if p.kind == f"eye_{side}"]
+        if not balls:
+            continue
+        biggest = max(balls, key=lambda p: len(p.vertices))
+        centre, radius, _ = fit_sphere(result.whole.vertices[biggest.vertices])
+        clear_eyeball(rest, skin, lids & (sign * (rest[:, 0] - eye_centre(result, "left")[0][0]
+                                                  if side == "left" else rest[:, 0]
+                                                  - eye_centre(result, "right")[0][0]) > -25.0), centre, radius)
+    deltas = np.zeros((len(ARKIT_NAMES), len(result.whole.vertices), 3))
+    deltas[:, carrier.index] = skin
+    for part, move in zip(parts, part_deltas(result, parts, carrier.index, skin, _jaw_scale(result, on_template)),
+                          strict=True):
+        deltas[:, part.vertices] = move
+    return deltas
+
+
+def _jaw_scale(result: Registration, on_template: np.ndarray) -> float:
+    """How much farther this face's chin drops in jawOpen than the template's: teeth and tongue must follow it."""
+    own = result.prepared.template.expressions[INDEX["jawOpen"], result.prepared.skin] * 1000.0
+    length = np.linalg.norm(own, axis=1)
+    chin = length > 0.8 * length.max()
+    return float(np.linalg.norm(on_template[INDEX["jawOpen"], chin], axis=1).mean() / length[chin].mean())

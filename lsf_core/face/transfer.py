@@ -1,0 +1,136 @@
+"""Deformation transfer: the template's expressions on the registered template, then on the mesh's own vertices.
+
+First step, Sumner and Popović, Deformation Transfer for Triangle Meshes (SIGGRAPH 2004): each triangle of the registered
+template is asked to deform by the gradient of its counterpart in the template. In the form of Botsch et al. (2006) this is
+a Poisson equation with the cotangent Laplacian: one sparse factorisation serves all shapes and coordinates.
+Second step: the deltas are read at each vertex of the mesh through the labelled correspondence, and one more factorised
+solve smooths them to the millimetre and fills in what no correspondence covers (mouth bag, nostrils, eye sockets).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_matrix, csc_matrix, diags
+from scipy.sparse.linalg import splu
+
+from .correspond import Finder
+from .mesh import Surface
+from .register import Registration, smoothness
+
+SCREEN_MM = 25.0
+"""Beyond this length the transfer follows the plain scaled offsets, below it the gradients: gradients alone drift."""
+SMOOTH_MM = 1.0
+"""Length over which transferred offsets are smoothed; about the resolution of the template around the lips."""
+COVER_MM = 6.0
+"""A vertex farther than this from the registered template is not covered by it."""
+
+
+def gradient_basis(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients (T,3 corners,3) of the three hat functions of each triangle, and areas (T,)."""
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    cross = np.cross(b - a, c - a)
+    double = np.linalg.norm(cross, axis=1)
+    normal = cross / np.maximum(double, 1e-12)[:, None]
+    # Slivers have huge gradients and no say in how a face moves; the floor bounds them.
+    safe = np.maximum(double, 1e-3 * np.median(double[double > 0]))[:, None]
+    return np.stack([np.cross(normal, c - b), np.cross(normal, a - c), np.cross(normal, b - a)], 1) / safe[:, None], \
+        0.5 * double
+
+
+def frames(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(T,3,3) columns e1, e2 and the normal over the square root of its length (Sumner and Popović 2004, section 3)."""
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    cross = np.cross(b - a, c - a)
+    normal = cross / np.sqrt(np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-12))
+    return np.stack([b - a, c - a, normal], axis=2)
+
+
+def deform_template(source: np.ndarray, deltas: np.ndarray, target: np.ndarray, triangles: np.ndarray,
+                    scale: np.ndarray | float = 1.0) -> np.ndarray:
+    """Transfer `deltas` (K,W,3) of `source` (W,3) to `target` (W,3), all mm, same triangles (T,3). Returns (K,W,3).
+
+    `scale` (W,) or number: factor for the plain offsets that anchor the solution at lengths beyond SCREEN_MM.
+    """
+    count = len(source)
+    basis, area = gradient_basis(target, triangles)
+    pairs = np.einsum("t,tic,tjc->tij", area, basis, basis)
+    rows = np.repeat(triangles, 3, axis=1).ravel()
+    cols = np.tile(triangles, (1, 3)).ravel()
+    stiff = coo_matrix((pairs.ravel(), (rows, cols)), shape=(count, count)).tocsc()
+    mass = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), minlength=count) + 1e-6
+    mass = mass / SCREEN_MM**2
+    moving = np.abs(deltas).max((0, 2)) > 1e-3
+    mass[~moving] *= 1e4  # what never moves in the template must not move here
+    solver = splu((stiff + diags(mass)).tocsc())
+    inverse = np.linalg.inv(frames(source, triangles) + 1e-9 * np.eye(3))
+    goal = np.broadcast_to(np.reshape(scale, (-1, 1)), (count, 1))
+    result = np.empty((len(deltas), count, 3))
+    for k, delta in enumerate(deltas):
+        change = frames(source + delta, triangles) @ inverse - np.eye(3)  # deformation gradient minus identity
+        change = np.clip(change, -6, 6)
+        # The gradient that the displacement should have on the target: change @ grad x, and grad x = projector.
+        # Integrated against the hat functions: sum over triangles of area * change @ grad(hat).
+        flow = np.einsum("t,tij,tkj->tki", area, change, basis)
+        right = np.stack([
+            np.bincount(triangles.ravel(), flow[..., i].ravel(), minlength=count) for i in range(3)
+        ], axis=1)
+        result[k] = solver.solve(right + mass[:, None] * goal * delta)
+    return result
+
+
+def skin_deltas(result: Registration) -> np.ndarray:
+    """The template's expressions on the registered skin: (52,S,3) mm, before contacts."""
+    prepared = result.prepared
+    source = prepared.vertices[prepared.skin]
+    deltas = prepared.template.expressions[:, prepared.skin].astype(np.float64) * 1000.0
+    return deform_template(source, deltas, result.vertices[prepared.skin], prepared.surface.triangles)
+
+
+class Carrier:
+    """Carries fields from the registered skin (S,...) to the mesh's skin vertices, smoothed and filled in.
+
+    Everything that does not depend on the field (matches, factorisation) is done once in the constructor.
+    """
+
+    def __init__(self, result: Registration) -> None:
+        prepared, whole = result.prepared, result.whole
+        self.index = np.flatnonzero(result.skin)
+        local = np.full(len(whole.vertices), -1)
+        local[self.index] = np.arange(len(self.index))
+        triangles = local[whole.triangles[result.skin[whole.triangles].all(1)]]
+        self.surface = Surface(whole.vertices[self.index], triangles, np.arange(len(self.index)))
+        self.template = Surface(result.vertices[prepared.skin], prepared.surface.triangles, prepared.surface.weld)
+        finder = Finder(self.template, prepared.labels, samples=20000)
+        self.match = finder.query(self.surface.vertices, self.surface.normals, result.labels[self.index], k=10)
+        distance = np.linalg.norm(self.match.position - self.surface.vertices, axis=1)
+        agree = (self.match.normal * self.surface.normals).sum(1)
+        trust = self.match.interpolate(self.template.triangles, 0.05 + prepared.weight)
+        cover = np.clip((agree - 0.2) / 0.4, 0, 1) * np.exp(-((distance / COVER_MM) ** 2)) * np.minimum(trust, 1.0)
+        cover[cover < 0.004] = 0.0
+        # Far from the template (shoulders, the back of long hair) nothing moves.
+        self.far = np.clip(distance / 20.0 - 1.0, 0.0, 1.0)
+        self.cover = cover
+        self.solver = splu(self._system())
+
+    def _system(self) -> csc_matrix:
+        surface = self.surface
+        e = surface.edges
+        n = len(surface.vertices)
+        length = np.linalg.norm(surface.vertices[e[:, 0]] - surface.vertices[e[:, 1]], axis=1)
+        count = np.bincount(e.ravel(), minlength=n)
+        mean = np.bincount(e.ravel(), np.repeat(length, 2), minlength=n) / np.maximum(count, 1)
+        lap = diags(4.0 / np.maximum(mean, 0.25) ** 2) @ smoothness(surface)  # about the Laplacian in 1/mm^2
+        bend = SMOOTH_MM**4 * (lap.T @ lap)
+        w = 1.0 / np.maximum(length, 0.25) ** 2
+        both = np.concatenate([e, e[:, ::-1]])
+        adjacency = coo_matrix((np.tile(w, 2), (both[:, 0], both[:, 1])), shape=(n, n)).tocsr()
+        stretch = diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency
+        return (diags(self.cover + self.far + 1e-6) + bend + 2e-3 * stretch).tocsc()
+
+    def carry(self, field: np.ndarray) -> np.ndarray:
+        """(K,S,3) on the registered skin -> (K,n,3) on the mesh's skin vertices (`index`)."""
+        result = np.empty((len(field), len(self.index), 3))
+        for k, values in enumerate(field):
+            read = self.match.interpolate(self.template.triangles, values)
+            result[k] = self.solver.solve(self.cover[:, None] * read)
+        return result
