@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -89,8 +90,10 @@ class GestureConstants:
     primary_stress: float = 1.15  # opening of a vowel with primary, secondary, no stress (all 1 where unknown)
     secondary_stress: float = 1.05
     unstressed: float = 0.9
-    closure_ramp: float = 0.055  # s, from open to closed lips
-    closure_share: float = 0.38  # of the neighbour's length that a closure may take for its ramp
+    round_gain: float = 1.9  # rounding comes in bursts: pucker = gain * track ** power
+    round_power: float = 1.5
+    closure_ramp: float = 0.065  # s, from open to closed lips
+    closure_share: float = 0.44  # of the neighbour's length that a closure may take for its ramp
     closure_least: float = 0.060  # s, shortest contact
     tuck_ramp: float = 0.060
     targets: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict(TARGETS))
@@ -166,7 +169,7 @@ def build_score(phones: Sequence[Phone]) -> Score:
             count = max(1, int((p.end - p.start) / _PIECE))
             edges = np.linspace(p.start, p.end, count + 1)
             inside = 0 < i < len(phones) - 1 and p.end - p.start < _PAUSE
-            for a, b in zip(edges[:-1], edges[1:], strict=True):
+            for a, b in pairwise(edges):
                 add(SILENCE, float(a), float(b), 0, "pause" if inside else "silence")
         else:
             add(p.ipa, p.start, p.end, p.stress)
@@ -251,6 +254,8 @@ def articulate(score: Score, frames: int, constants: GestureConstants) -> np.nda
             target = table[score.kind, c] * (gain if name in ("jaw", "lips") else 1.0)
             track = np.bincount(index.ravel(), (weight * target[:, None]).ravel(), frames)
             out[:, c] = smooth(track, shape.natural_hz)
+    pucker = CHANNEL["pucker"]
+    out[:, pucker] = np.minimum(0.95, constants.round_gain * np.maximum(out[:, pucker], 0.0) ** constants.round_power)
     return out
 
 
@@ -266,8 +271,8 @@ def plateaus(spans: np.ndarray, frames: int, ramp: float, share: float, least: f
     start, end, before, after = spans.T
     grow = np.maximum(0.0, least - (end - start)) / 2
     start, end = start - np.minimum(grow, 0.25 * before), end + np.minimum(grow, 0.25 * after)
-    # a contact must last for two frames, else a player that interpolates never shows it
-    start, end = np.floor(start * RATE + 0.3) / RATE, np.ceil(end * RATE - 0.3) / RATE
+    # whole frames inside of the span, so that the flanks start within the sound and take little of the neighbours
+    start, end = np.ceil(start * RATE - 0.3) / RATE, np.floor(end * RATE + 0.3) / RATE
     rise, fall = np.minimum(ramp, share * before), np.minimum(ramp, share * after)
     reach = int(np.ceil(float((end - start).max() / 2 + ramp) * RATE)) + 1
     index = np.rint((start + end) / 2 * RATE).astype(np.intp)[:, None] + np.arange(-reach, reach + 1)

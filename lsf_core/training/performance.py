@@ -141,7 +141,8 @@ def seal(weights: np.ndarray, closure: np.ndarray, tuck: np.ndarray, lips: LipCo
     contact = np.maximum(closure, 0.7 * tuck)
     for name in ("mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthShrugUpper", "mouthUpperUpLeft", "mouthUpperUpRight"):
         w[:, INDEX[name]] *= 1 - (1 - lips.opener_left) * contact
-    w[:, INDEX["jawOpen"]] *= (1 - (1 - lips.close_jaw) * closure) * (1 - (1 - lips.tuck_jaw) * tuck)
+    if len(w):  # the jaw is heavy: it helps the lips, but slower than they move
+        w[:, INDEX["jawOpen"]] *= (1 - (1 - lips.close_jaw) * blur(closure, 0.12)) * (1 - (1 - lips.tuck_jaw) * blur(tuck, 0.12))
     for side in ("Left", "Right"):
         w[:, INDEX["mouthPress" + side]] += lips.press * closure
         w[:, INDEX["mouthUpperUp" + side]] += lips.tuck_upper * tuck * (1 - closure)

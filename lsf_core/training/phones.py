@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from lsf_core.errors import LSFError
 
@@ -154,7 +154,7 @@ def canonical(rows: Sequence[Sequence], stress: Sequence[int] | None = None) -> 
     return phones
 
 
-@lru_cache(maxsize=None)
+@cache
 def halves(ipa: str) -> tuple[str, ...]:
     """The simple vowels that a diphthong moves through; any other phone is its own only part."""
     if len(ipa) == 2 and ipa not in _FEATURES and all(x in _FEATURES and _FEATURES[x].vowel for x in ipa):
@@ -162,7 +162,7 @@ def halves(ipa: str) -> tuple[str, ...]:
     return (ipa,)
 
 
-@lru_cache(maxsize=None)
+@cache
 def features(ipa: str) -> Features:
     """Articulatory features of a simple phone. Raises LSFError for a symbol that is not in the table."""
     if ipa not in _FEATURES:
