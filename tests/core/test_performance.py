@@ -201,7 +201,7 @@ def test_bounds_shape_and_speed_limits(emotion):
         assert np.isfinite(weights).all()
         assert weights.min() >= 0
         assert weights.max() <= 1
-        assert np.abs(np.diff(weights[:, INDEX["jawOpen"]])).max() < 0.12  # 6 per second: what trackers see at most
+        assert np.abs(np.diff(weights[:, INDEX["jawOpen"]])).max() < 0.20, "measured jaws reach 10 per second"
     assert made.closure.shape == made.tuck.shape == made.speech.shape == (frames,)
 
 
