@@ -72,7 +72,8 @@ def load_audio(path: str | os.PathLike[str], offset: float = 0.0, duration: floa
             continue
         audio = out.finish()
         if not len(audio):
-            raise AudioError(f"The sound file holds no samples: '{name}'. Export it again or choose another file.")
+            where = f" after {offset:.2f} s" if offset else ""
+            raise AudioError(f"The sound file holds no samples{where}: '{name}'. Export it again or choose another file.")
         return audio
     raise AudioError(
         f"The sound file cannot be decoded: '{name}' ({'; '.join(reasons)}). "
