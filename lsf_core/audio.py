@@ -73,7 +73,7 @@ def load_audio(path: str | os.PathLike[str], offset: float = 0.0, duration: floa
         audio = out.finish()
         if not len(audio):
             where = f" after {offset:.2f} s" if offset else ""
-            raise AudioError(f"The sound file holds no samples{where}: '{name}'. Export it again or choose another file.")
+            raise AudioError(f"The sound file holds no samples{where}: '{name}'. Export it again or choose another.")
         return audio
     raise AudioError(
         f"The sound file cannot be decoded: '{name}' ({'; '.join(reasons)}). "

@@ -196,7 +196,7 @@ def test_a_file_with_a_header_and_no_samples(folder):
     refused(folder / "a.wav", "no samples")
 
 
-@pytest.mark.parametrize("extension", ["wav", "mp3", "m4a", "ogg", "flac", "raw"])
+@pytest.mark.parametrize("extension", ["wav", "mp3", "m4a", "ogg", "flac"])
 def test_a_corrupt_file(folder, extension):
     path = folder / f"a.{extension}"
     path.write_bytes(np.random.default_rng(0).bytes(20_000))
@@ -212,9 +212,10 @@ def test_a_file_whose_header_was_destroyed(folder, extension):
     refused(path, "cannot be decoded")
 
 
-def test_a_text_file(folder):
-    (folder / "notes.txt").write_text("This is no sound at all. " * 400)
-    refused(folder / "notes.txt", "no audio stream")
+@pytest.mark.parametrize("name", ["notes.txt", "samples without a header.raw"])
+def test_files_that_only_look_like_media(folder, name):
+    (folder / name).write_text("This is no sound at all. " * 400)
+    refused(folder / name, "no audio stream")
 
 
 def test_an_m4a_cut_off_in_the_middle(folder):
