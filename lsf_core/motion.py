@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from .errors import LSFError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+    Floats = NDArray[Any]  # any float on the way in, float32 in a Motion
 
 LIP_GAP_MM = {
     "jawOpen": 32.8, "mouthClose": -38.9, "mouthFunnel": 13.7,

@@ -209,6 +209,7 @@ def test_the_file_holds_exactly_what_the_contract_says(tmp_path):
         assert float(file["fps"]) == 29.97
         assert np.array_equal(file["head_rotation"], rotation)
     back = Motion.load(path)
+    assert back.head_rotation is not None
     assert back.names == ARKIT_NAMES
     assert back.fps == 29.97
     assert np.array_equal(back.weights, weights)
