@@ -85,11 +85,12 @@ def align(heads: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarr
 
 
 def principal_modes(heads: np.ndarray, mirror: np.ndarray, weight: np.ndarray, count: int
-                    ) -> tuple[np.ndarray, np.ndarray, float]:
+                    ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Mean and principal modes of heads (N, V, 3), each mode times its standard deviation.
 
     Every head also enters mirrored, so that the mean is symmetric and each mode is symmetric or antisymmetric. Vertices
-    count by weight (V,) plus a little everywhere. -> mean (V, 3), modes (count, V, 3), explained share of the variance.
+    count by weight (V,) plus a little everywhere. -> mean (V, 3), modes (count, V, 3), explained share of the variance by the
+    first 16, the first 32 and all modes.
     """
     flip = np.array([-1.0, 1.0, 1.0])
     both = np.concatenate([heads, heads[:, mirror] * flip])
@@ -107,4 +108,4 @@ def principal_modes(heads: np.ndarray, mirror: np.ndarray, weight: np.ndarray, c
     # rows of the scores are whitened: variance 1 over the sample
     scores = vectors[:, :count] * np.sqrt(len(both))
     modes = (scores.T @ centred / len(both)).reshape(count, -1, 3)
-    return mean, modes, float(values[:count].sum() / values.sum())
+    return mean, modes, [float(values[:n].sum() / values.sum()) for n in (16, 32, count)]

