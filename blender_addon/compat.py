@@ -1,0 +1,111 @@
+"""Every difference between Blender's versions, 4.2 to 5.x, each found by asking for the feature, not for the version.
+
+Mind that an empty bpy collection is falsy: `a or b` on collections is always a mistake, hence the hasattr chains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import bpy
+
+
+# ---------------------------------------------------------------- sequencer
+def sequencer_scene(context: bpy.types.Context, scene: bpy.types.Scene) -> bpy.types.Scene:
+    """The scene whose strips the artist sees: 5.0+ lets the sequencer show another scene than the window's."""
+    return getattr(context, "sequencer_scene", None) or scene
+
+
+def all_strips(scene: bpy.types.Scene) -> list[Any]:
+    """Every strip of the scene, those inside meta strips too."""
+    editor = scene.sequence_editor
+    if editor is None:
+        return []
+    return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
+
+
+def top_strips(editor: Any) -> Any:
+    """The editor's own collection, which makes strips (`new_sound`)."""
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def left_handle(strip: Any) -> int:
+    """First frame on which the strip is heard."""
+    return int(strip.left_handle if hasattr(strip, "left_handle") else strip.frame_final_start)
+
+
+def right_handle(strip: Any) -> int:
+    """Frame after the last one on which the strip is heard."""
+    return int(strip.right_handle if hasattr(strip, "right_handle") else strip.frame_final_end)
+
+
+def parent_meta(strip: Any) -> Any | None:
+    """The meta strip around a strip, or None."""
+    return strip.parent_meta() if hasattr(strip, "parent_meta") else None
+
+
+def is_retimed(strip: Any) -> bool:
+    """True if the strip plays at another speed than its file's."""
+    keys = getattr(strip, "retiming_keys", None)
+    return keys is not None and len(keys) > 0
+
+
+# ---------------------------------------------------------------- shape keys
+def key_points(block: Any) -> Any:
+    """A shape key's points, by the fast door where there is one (30 times faster)."""
+    return block.points if hasattr(block, "points") else block.data
+
+
+# ---------------------------------------------------------------- animation
+def has_slots() -> bool:
+    """4.4+: an Action has slots, one for each data-block it animates."""
+    return "slots" in bpy.types.Action.bl_rna.properties
+
+
+def assign_action(datablock: Any, action: bpy.types.Action | None) -> None:
+    """Make `action` the one that animates `datablock`, in a slot of its own."""
+    data = datablock.animation_data_create()
+    data.action = action
+    if action is None or not has_slots():
+        return
+    if data.action_slot is None or data.action_slot.target_id_type != datablock.id_type:
+        data.action_slot = action.slots.new(id_type=datablock.id_type, name=datablock.name)
+
+
+def new_curve(action: bpy.types.Action, datablock: Any, path: str) -> Any:
+    """An empty F-curve on `path` of `datablock`, to which `action` is assigned already."""
+    if hasattr(action, "fcurve_ensure_for_datablock"):
+        return action.fcurve_ensure_for_datablock(datablock, path)
+    if has_slots():  # 4.4: slots, but the shortcut is not there yet
+        return channelbag(action, datablock.animation_data.action_slot, make=True).fcurves.new(path)
+    return action.fcurves.new(path)
+
+
+def channelbag(action: bpy.types.Action, slot: Any, make: bool = False) -> Any | None:
+    """The curves of one slot; with `make`, layer, strip and bag are made where they are missing."""
+    if make and not len(action.layers):
+        action.layers.new("Layer")
+    for layer in action.layers:
+        if make and not len(layer.strips):
+            layer.strips.new(type="KEYFRAME")
+        for strip in layer.strips:
+            bag = strip.channelbag(slot, ensure=make)
+            if bag is not None:
+                return bag
+    return None
+
+
+def curves_of(datablock: Any) -> Iterator[Any]:
+    """The F-curves of the Action that animates `datablock` now; none if there is no Action."""
+    data = datablock.animation_data
+    if data is None or data.action is None:
+        return
+    if not has_slots():
+        yield from data.action.fcurves
+        return
+    if data.action_slot is None:
+        return
+    bag = channelbag(data.action, data.action_slot)
+    if bag is not None:
+        yield from bag.fcurves

@@ -1,0 +1,198 @@
+"""The mesh: what can be refused before the engine is asked, bulk reading, and shape keys made or found.
+
+The engine sees the vertices in the mesh's own space, or, where the object's scale would distort or mirror the face, as
+the artist sees them; `MeshData.from_engine` carries what comes back into the mesh's own space again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import bpy
+import numpy as np
+
+from . import compat
+from .report import Problem
+
+MADE_TAG = "lsf_made"
+"""Custom property of the Key data-block: JSON list of the shape keys that this add-on made."""
+
+
+@dataclass(frozen=True)
+class MeshData:
+    """A neutral face as the engine gets it."""
+
+    vertices: np.ndarray
+    """(V, 3) float64, engine's space."""
+    triangles: np.ndarray
+    """(T, 3) int32."""
+    basis: np.ndarray
+    """(V, 3) float32, the mesh's own space: the Basis shape key, or the mesh where it has none."""
+    to_engine: np.ndarray = field(default_factory=lambda: np.eye(3))
+    """(3, 3): engine = to_engine @ own."""
+
+    def from_engine(self, deltas: np.ndarray) -> np.ndarray:
+        """Displacements (..., V, 3) from the engine's space to the mesh's own, float32."""
+        return (deltas @ np.linalg.inv(self.to_engine).T).astype(np.float32)
+
+
+def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | None:
+    """Why this object cannot be animated, in words for the panel; None if nothing speaks against it. Cheap."""
+    if target is None:
+        return "No mesh is chosen. Choose the neutral head in 'Mesh'."
+    name = target.name
+    if target.type != "MESH":
+        return f"'{name}' is not a mesh but a {target.type.lower()}. Choose the head's mesh object."
+    if scene.objects.get(name) is not target:
+        return f"'{name}' is not in the scene '{scene.name}'. Link it there or choose another mesh."
+    if target.mode != "OBJECT":
+        return f"'{name}' is in {target.mode.replace('_', ' ').title()} Mode. Leave it for Object Mode first."
+    mesh = target.data
+    if mesh.library is not None or target.library is not None:
+        library = (mesh.library or target.library).filepath
+        return f"'{name}' is linked from '{library}' and cannot get shape keys. Make it local first (Object > Relations)."
+    if not mesh.vertices or not mesh.polygons:
+        return f"'{name}' has no faces. Choose the head's mesh object."
+    keys = mesh.shape_keys
+    if keys is not None and not keys.use_relative:
+        return f"The shape keys of '{name}' are absolute. Switch them to Relative in its Shape Keys panel."
+    return None
+
+
+def existing_keys(target: bpy.types.Object) -> list[str]:
+    """Names of the mesh's shape keys but the Basis."""
+    keys = target.data.shape_keys
+    return [block.name for block in keys.key_blocks if block != keys.reference_key] if keys else []
+
+
+def read(target: bpy.types.Object) -> MeshData:
+    """The neutral mesh. Raises Problem for coordinates that are not numbers and objects without extent."""
+    mesh = target.data
+    count = len(mesh.vertices)
+    basis = np.empty(count * 3, np.float32)
+    if mesh.shape_keys is not None:
+        compat.key_points(mesh.shape_keys.reference_key).foreach_get("co", basis)
+    else:
+        mesh.vertices.foreach_get("co", basis)
+    basis = basis.reshape(count, 3)
+    bad = np.flatnonzero(~np.isfinite(basis).all(axis=1))
+    if len(bad):
+        raise Problem(f"'{target.name}' has {len(bad)} of {count} vertices whose position is not a number (NaN or infinite; "
+                      f"the first is {bad[0]}). Delete or move them in Edit Mode.")
+    mesh.calc_loop_triangles()
+    triangles = np.empty(len(mesh.loop_triangles) * 3, np.int32)
+    mesh.loop_triangles.foreach_get("vertices", triangles)
+    to_engine = _distortion(target)
+    vertices = basis.astype(np.float64) @ to_engine.T
+    return MeshData(vertices, triangles.reshape(-1, 3), basis, to_engine)
+
+
+def _distortion(target: bpy.types.Object) -> np.ndarray:
+    """The object's 3x3 matrix where it bends proportions or mirrors, else the identity. Raises Problem for scale 0."""
+    matrix = np.array(target.matrix_world.to_3x3(), np.float64)
+    stretch = np.linalg.svd(matrix, compute_uv=False)
+    if not np.isfinite(matrix).all() or stretch.min() < 1e-9:
+        raise Problem(f"'{target.name}' is scaled to nothing along an axis (scale {tuple(target.scale)}). "
+                      "Give it a scale other than 0.")
+    if stretch.max() / stretch.min() > 1.001 or np.linalg.det(matrix) < 0:
+        return matrix
+    return np.eye(3)
+
+
+def make_keys(target: bpy.types.Object, names: list[str], deltas: np.ndarray, basis: np.ndarray) -> None:
+    """Add shape keys. deltas: (len(names), V, 3) in the mesh's own space. Made keys are listed under MADE_TAG."""
+    shown = target.active_shape_key_index
+    if target.data.shape_keys is None:
+        target.shape_key_add(name="Basis", from_mix=False)
+    for name, delta in zip(names, deltas, strict=True):
+        block = target.shape_key_add(name=name, from_mix=False)
+        if block.name != name:
+            raise AssertionError(f"Blender named the shape key {block.name!r} instead of {name!r}")
+        block.value = 0.0
+        compat.key_points(block).foreach_set("co", np.ascontiguousarray(basis + delta, np.float32).ravel())
+    keys = target.data.shape_keys
+    keys[MADE_TAG] = json.dumps(sorted({*made_keys(target), *names}))
+    target.active_shape_key_index = shown
+    target.data.update()
+
+
+def made_keys(target: bpy.types.Object) -> list[str]:
+    """Names of the shape keys that this add-on made on the mesh."""
+    keys = target.data.shape_keys
+    if keys is None or MADE_TAG not in keys:
+        return []
+    present = set(existing_keys(target))
+    return [name for name in json.loads(keys[MADE_TAG]) if name in present]
+
+
+def remove_keys(target: bpy.types.Object, names: list[str]) -> None:
+    """Undo `make_keys` after a failure, the Basis too where nothing else is left."""
+    for name in names:
+        block = target.data.shape_keys and target.data.shape_keys.key_blocks.get(name)
+        if block:
+            target.shape_key_remove(block)
+    if target.data.shape_keys and not existing_keys(target):
+        target.shape_key_clear()
+
+
+def hindrances(target: bpy.types.Object, names: list[str]) -> list[str]:
+    """Warnings: what keeps keyed weights from showing on the mesh."""
+    keys = target.data.shape_keys
+    found = []
+    muted = [name for name in names if keys.key_blocks[name].mute]
+    if muted:
+        found.append(f"{_listed(muted)} muted on '{target.name}': keys were written but do not show. Unmute them.")
+    wanted = {curve_path(name): name for name in names}
+    drivers = keys.animation_data.drivers if keys.animation_data else []
+    driven = [wanted[driver.data_path] for driver in drivers if driver.data_path in wanted]
+    if driven:
+        found.append(f"{_listed(driven)} driven on '{target.name}': the driver wins over the keys. Remove it or mute it.")
+    if target.show_only_shape_key:
+        found.append(f"'{target.name}' shows only its active shape key (the pin is on): unpin it to see the take.")
+    if target.data.users > 1:
+        found.append(f"The mesh of '{target.name}' is shared by {target.data.users} objects: all of them move.")
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"Shape key {shown} is" if len(names) == 1 else f"Shape keys {shown} are"
+
+
+def curve_path(name: str) -> str:
+    """Data path of a shape key's weight, from the Key data-block."""
+    return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+
+
+def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, frame: int) -> bool:
+    """Whether the evaluated mesh at `frame` differs from what it is with the shape keys `names` muted.
+
+    Muting rather than comparing two frames: an armature or a walk cycle moves the mesh between frames as well.
+    """
+    before = (scene.frame_current, scene.frame_subframe)
+    blocks = [block for name in names if not (block := target.data.shape_keys.key_blocks[name]).mute]
+    scene.frame_set(frame)
+    with_keys = _evaluated(target)
+    try:
+        for block in blocks:
+            block.mute = True
+        without = _evaluated(target)
+    finally:
+        for block in blocks:
+            block.mute = False
+        scene.frame_set(before[0], subframe=before[1])
+    if with_keys.shape != without.shape:
+        return True
+    size = float(np.ptp(without, axis=0).max()) if len(without) else 0.0
+    return bool(len(without)) and float(np.abs(with_keys - without).max()) > 1e-6 * max(size, 1e-12)
+
+
+def _evaluated(target: bpy.types.Object) -> np.ndarray:
+    depsgraph: Any = bpy.context.evaluated_depsgraph_get()
+    depsgraph.update()
+    mesh = target.evaluated_get(depsgraph).data
+    points = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", points)
+    return points.reshape(-1, 3)

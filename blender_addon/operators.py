@@ -1,0 +1,184 @@
+"""Operators: animate, cancel, stop the engine, copy the report. Export is in fbx.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from . import engine, job, mesh_io, strips
+from .preferences import engine_python
+from .report import Problem
+
+
+def disabled_reason(context: bpy.types.Context) -> str | None:
+    """Why *Animate* cannot be pressed, in words for its tooltip and the panel; None if it can."""
+    scene = context.scene
+    if job.busy():
+        return "A take is being made. Wait for it or cancel it."
+    return mesh_io.refusal(scene.lsf.target, scene) or strips.refusal(context, scene)
+
+
+class LSF_OT_animate(bpy.types.Operator):
+    bl_idname = "lsf.animate"
+    bl_label = "Animate"
+    bl_description = "Make a new take: hear the speech, read the face, and key its shape keys"
+    bl_options = {"REGISTER", "UNDO"}
+
+    _timer: Any = None
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if bpy.app.background:
+            return True  # a script gets the bare reason from execute, and finds it in scene.lsf.error
+        reason = disabled_reason(context)
+        if reason:
+            cls.poll_message_set(reason)
+        return not reason
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Block until the keys are written: scripts, tests, background mode."""
+        if not self._begin(context):
+            return {"CANCELLED"}
+        assert job.current
+        job.current.wait()
+        return self._finish(context)
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Return at once and work on a timer, so that the window stays alive."""
+        if bpy.app.background:  # modal() never runs there
+            return self.execute(context)
+        if not self._begin(context):
+            return {"CANCELLED"}
+        manager = context.window_manager
+        self._timer = manager.event_timer_add(0.1, window=context.window)
+        manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if event.type != "TIMER" or job.current is None:
+            return {"PASS_THROUGH"}
+        ended = job.current.poll()
+        redraw(context)
+        if not ended:
+            return {"PASS_THROUGH"}
+        self._remove_timer(context)
+        return self._finish(context)
+
+    def cancel(self, context: bpy.types.Context) -> None:
+        """Blender ends the operator: another file is opened, or Blender quits."""
+        self._remove_timer(context)
+        if job.current is not None:
+            job.current.abandon()
+
+    def _begin(self, context: bpy.types.Context) -> bool:
+        settings = context.scene.lsf
+        settings.error = settings.warnings = settings.summary = ""
+        try:
+            if job.busy():
+                raise Problem("A take is being made. Wait for it or cancel it.")
+            job.current = job.Job(context, lambda: engine_python(context))
+        except Problem as problem:
+            settings.error = str(problem)
+            self.report({"ERROR"}, str(problem))
+            return False
+        return True
+
+    def _finish(self, context: bpy.types.Context) -> set[str]:
+        ended = job.current
+        assert ended
+        settings = context.scene.lsf
+        settings.warnings, settings.summary = "\n".join(ended.warnings), ended.summary
+        if ended.state == "DONE":
+            for warning in ended.warnings:
+                self.report({"WARNING"}, warning)
+            self.report({"INFO"}, ended.summary)
+            return {"FINISHED"}
+        settings.error = ended.error
+        # In a script a cancelled job must not look like a finished one, so it is told as an error too.
+        told = "INFO" if ended.state == "CANCELLED" and not bpy.app.background else "ERROR"
+        self.report({told}, ended.error)
+        return {"CANCELLED"}
+
+    def _remove_timer(self, context: bpy.types.Context) -> None:
+        if self._timer is not None:
+            context.window_manager.event_timer_remove(self._timer)
+            self._timer = None
+
+
+class LSF_OT_cancel(bpy.types.Operator):
+    bl_idname = "lsf.cancel"
+    bl_label = "Cancel"
+    bl_description = "Stop making the take; nothing is changed"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not job.busy():
+            cls.poll_message_set("No take is being made")
+        return job.busy()
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        assert job.current
+        job.current.cancel()
+        redraw(context)
+        return {"FINISHED"}
+
+
+class LSF_OT_stop_engine(bpy.types.Operator):
+    bl_idname = "lsf.stop_engine"
+    bl_label = "Stop Engine"
+    bl_description = "End the engine process, which frees its memory, the GPU's too. The next take starts it again"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        reason = "A take is being made" if job.busy() else "" if engine.running() else "The engine is not running"
+        if reason:
+            cls.poll_message_set(reason)
+        return not reason
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        engine.stop()
+        return {"FINISHED"}
+
+
+class LSF_OT_copy_report(bpy.types.Operator):
+    bl_idname = "lsf.copy_report"
+    bl_label = "Copy Report"
+    bl_description = "Copy what is needed for a bug report: the message, versions, and the engine's log"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        there = job.current is not None and bool(job.current.report)
+        if not there:
+            cls.poll_message_set("The last take did not fail")
+        return there
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        assert job.current
+        context.window_manager.clipboard = job.current.report
+        self.report({"INFO"}, "Report copied")
+        return {"FINISHED"}
+
+
+def redraw(context: bpy.types.Context) -> None:
+    """Show the progress: the panel's editors are drawn again."""
+    for window in context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in ("VIEW_3D", "SEQUENCE_EDITOR"):
+                area.tag_redraw()
+
+
+CLASSES = (LSF_OT_animate, LSF_OT_cancel, LSF_OT_stop_engine, LSF_OT_copy_report)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    if job.current is not None:
+        job.current.abandon()
+        job.current = None
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

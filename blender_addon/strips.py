@@ -1,0 +1,140 @@
+"""Which stretch of which sound file a strip plays, and on which frames of the scene.
+
+Checked against Blender's own mix (`sound.mixdown`): the file's second
+
+    trunc(frame_offset_start + animation_offset_start) / fps - sound_offset
+
+is heard at the strip's left handle, with fps = render.fps / render.fps_base. Blender cuts fractions of a frame off the
+offset, so a strip always starts on a whole frame; finer shifts are made by sound_offset. Negative: silence first.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from . import compat
+from .report import Problem
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A stretch of sound on the timeline. Seconds are the timeline's."""
+
+    name: str
+    path: str
+    offset: float
+    duration: float | None
+    """None: to the end of the file."""
+    start_frame: int
+    frames: int | None
+    """None: as many as the file lasts."""
+    fps: float
+    content_seconds: float | None = None
+    """Of a strip played at another speed: how long the whole file takes on the timeline."""
+    warnings: tuple[str, ...] = ()
+
+
+def scene_fps(scene: bpy.types.Scene) -> float:
+    """Frames per second: fps_base divides (24 / 1.001 = 23.976)."""
+    return scene.render.fps / scene.render.fps_base
+
+
+def sound_strips(context: bpy.types.Context, scene: bpy.types.Scene) -> list[Any]:
+    """The sound strips of the scene, or, if it has none, of the scene that the sequencer shows (Blender 5.0+)."""
+    for place in dict.fromkeys((scene, compat.sequencer_scene(context, scene))):
+        found = [strip for strip in compat.all_strips(place) if strip.type == "SOUND"]
+        if found:
+            return found
+    return []
+
+
+def refusal(context: bpy.types.Context, scene: bpy.types.Scene) -> str | None:
+    """Why no speech is to be had from the settings, in words for the panel; None if some is. Cheap."""
+    settings = scene.lsf
+    if settings.strip_name:
+        strips = sound_strips(context, scene)
+        strip = next((s for s in strips if s.name == settings.strip_name), None)
+        if strip is None:
+            there = ", ".join(f"'{s.name}'" for s in strips[:5]) or "none"
+            return f"There is no sound strip '{settings.strip_name}' in the sequencer (there: {there}). Choose another."
+        if strip.sound is None:
+            return f"The strip '{strip.name}' has no sound. Relink it or choose another."
+        owner = strip.id_data
+        if owner is not scene and abs(scene_fps(owner) - scene_fps(scene)) > 1e-6:
+            return (f"The strip is in the scene '{owner.name}' at {scene_fps(owner):.3f} fps, the mesh in '{scene.name}' at "
+                    f"{scene_fps(scene):.3f} fps. Set both to the same frame rate.")
+        return None
+    if not settings.audio_path:
+        return "No speech is chosen. Choose a sound strip or a sound file."
+    return None
+
+
+def speech_of(context: bpy.types.Context, scene: bpy.types.Scene, folder: Path) -> Speech:
+    """What the settings choose. Packed sounds are written into `folder`. Raises Problem."""
+    reason = refusal(context, scene)
+    if reason:
+        raise Problem(reason)
+    settings = scene.lsf
+    if not settings.strip_name:
+        path = os.path.normpath(bpy.path.abspath(settings.audio_path))
+        return Speech(bpy.path.display_name_from_filepath(path) or "speech", _checked(path, "sound file"), 0.0, None,
+                      settings.start_frame, None, scene_fps(scene))
+    strip = next(s for s in sound_strips(context, scene) if s.name == settings.strip_name)
+    return speech_of_strip(strip, strip.id_data, folder)
+
+
+def speech_of_strip(strip: Any, scene: bpy.types.Scene, folder: Path) -> Speech:
+    """The stretch that `strip` plays. Raises Problem."""
+    fps = scene_fps(scene)
+    own_start = compat.left_handle(strip)
+    start, end = own_start, compat.right_handle(strip)
+    warnings = [f"The strip '{strip.name}' is muted; the face was animated all the same."] if strip.mute else []
+    meta = compat.parent_meta(strip)
+    while meta is not None:
+        start, end = max(start, compat.left_handle(meta)), min(end, compat.right_handle(meta))
+        meta = compat.parent_meta(meta)
+    if end <= start:
+        raise Problem(f"The strip '{strip.name}' is trimmed away by the meta strip around it. Lengthen the meta strip.")
+    skipped = int(strip.frame_offset_start + strip.animation_offset_start)  # towards zero, as Blender does
+    offset = skipped / fps - getattr(strip, "sound_offset", 0.0) + (start - own_start) / fps
+    return Speech(
+        name=strip.name,
+        path=_sound_path(strip.sound, folder),
+        offset=offset,
+        duration=(end - start) / fps,
+        start_frame=start,
+        frames=end - start,
+        fps=fps,
+        content_seconds=_content_seconds(strip, fps),
+        warnings=tuple(warnings),
+    )
+
+
+def _content_seconds(strip: Any, fps: float) -> float | None:
+    """Timeline seconds of the whole file for a strip at another speed, None at normal speed. Raises Problem for ramps."""
+    if not compat.is_retimed(strip):
+        return None
+    if len(strip.retiming_keys) > 2:
+        raise Problem(f"The speed of the strip '{strip.name}' changes along the way ({len(strip.retiming_keys)} retiming "
+                      "keys). Give it one speed, or render the sound to a file and use that.")
+    return strip.frame_duration / fps
+
+
+def _sound_path(sound: bpy.types.Sound, folder: Path) -> str:
+    path = os.path.normpath(bpy.path.abspath(sound.filepath, library=sound.library))
+    if sound.packed_file is not None:
+        copy = folder / ("packed" + Path(path).suffix)
+        copy.write_bytes(sound.packed_file.data)
+        return str(copy)
+    return _checked(path, f"file of the sound '{sound.name}'")
+
+
+def _checked(path: str, what: str) -> str:
+    if not os.path.isfile(path):
+        raise Problem(f"The {what} is not there: '{path}'. Correct the path, or relink it (File > External Data).")
+    return path
