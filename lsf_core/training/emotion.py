@@ -43,28 +43,28 @@ class Feeling:
 FEELINGS: dict[str, Feeling] = {f.name: f for f in (
     Feeling("neutral", {}),
     Feeling("angry", {
-        "browDown": 0.72, "eyeSquint": 0.42, "eyeWide": 0.10, "noseSneer": 0.34, "cheekSquint": 0.16, "mouthPress": 0.42,
+        "browDown": 0.88, "eyeSquint": 0.46, "eyeWide": 0.12, "noseSneer": 0.42, "cheekSquint": 0.18, "mouthPress": 0.50,
         "mouthUpperUp": 0.10, "mouthLowerDown": 0.16, "mouthFrown": 0.14, "mouthShrugLower": 0.08, "mouthRollLower": 0.05,
         "jawForward": 0.10, "mouthStretch": 0.06,
     }, articulation=1.15, onset=0.30, accent=0.40),
     Feeling("happy", {
-        "mouthSmile": 0.55, "cheekSquint": 0.50, "eyeSquint": 0.28, "browOuterUp": 0.16, "browInnerUp": 0.10,
+        "mouthSmile": 0.68, "cheekSquint": 0.62, "eyeSquint": 0.30, "browOuterUp": 0.20, "browInnerUp": 0.10,
         "mouthUpperUp": 0.20, "mouthDimple": 0.12, "mouthLowerDown": 0.06, "eyeBlink": 0.06,
     }, articulation=1.08, accent=0.30),
     Feeling("sad", {
-        "browInnerUp": 0.68, "browDown": 0.12, "mouthFrown": 0.52, "eyeBlink": 0.20, "eyeSquint": 0.18, "eyeLookDown": 0.20,
+        "browInnerUp": 0.80, "browDown": 0.12, "mouthFrown": 0.62, "eyeBlink": 0.20, "eyeSquint": 0.18, "eyeLookDown": 0.20,
         "mouthShrugLower": 0.18, "mouthRollLower": 0.10, "mouthStretch": 0.05, "cheekSquint": 0.08,
     }, articulation=0.82, onset=0.70, decay=1.4, accent=0.18, hold=0.88),
     Feeling("fear", {
-        "browInnerUp": 0.72, "browOuterUp": 0.30, "browDown": 0.14, "eyeWide": 0.62, "mouthStretch": 0.42, "mouthFrown": 0.10,
+        "browInnerUp": 0.88, "browOuterUp": 0.28, "browDown": 0.16, "eyeWide": 0.74, "mouthStretch": 0.52, "mouthFrown": 0.10,
         "mouthLowerDown": 0.12, "jawOpen": 0.03,
     }, articulation=0.98, onset=0.30, accent=0.28),
     Feeling("disgust", {
-        "noseSneer": 0.62, "mouthUpperUp": 0.42, "browDown": 0.36, "eyeSquint": 0.36, "cheekSquint": 0.32, "mouthFrown": 0.18,
+        "noseSneer": 0.66, "mouthUpperUp": 0.40, "browDown": 0.42, "eyeSquint": 0.36, "cheekSquint": 0.32, "mouthFrown": 0.18,
         "mouthLowerDown": 0.08, "mouthShrugLower": 0.12, "eyeBlink": 0.08,
     }, articulation=0.98, accent=0.35),
     Feeling("surprise", {
-        "browInnerUp": 0.62, "browOuterUp": 0.72, "eyeWide": 0.60, "jawOpen": 0.09, "mouthFunnel": 0.06,
+        "browInnerUp": 0.70, "browOuterUp": 0.86, "eyeWide": 0.74, "jawOpen": 0.09, "mouthFunnel": 0.06,
     }, articulation=1.10, onset=0.22, decay=0.7, accent=0.35, hold=0.74),
     Feeling("boredom", {
         "eyeBlink": 0.34, "browInnerUp": 0.06, "mouthFrown": 0.16, "eyeLookDown": 0.14, "mouthShrugLower": 0.08, "mouthPress": 0.06,
@@ -77,6 +77,8 @@ _ALIASES = {
 }  # fmt: skip
 
 _MOUTH = ("mouth", "jaw")
+_KNEE = 0.7
+_BEFORE, _AFTER = 0.35, 0.45
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,9 @@ def envelope(felt: Feeling, now: Moment, seed: int) -> tuple[np.ndarray, np.ndar
         first, last = where[0] / _RATE, where[-1] / _RATE
     else:
         first, last = 0.0, t[-1] if n else 0.0
-    # the face feels before it speaks: the pose is half there when speech begins
-    rise = 1 / (1 + np.exp(-(t - first + 0.15) / (felt.onset / 4)))
-    fall = np.where(t > last + 0.1, 0.35 + 0.65 * np.exp(-np.maximum(t - last - 0.1, 0) / felt.decay), 1.0)
+    # the face feels before it speaks: a trace from the start, most of the pose when speech begins, a rest when it is over
+    rise = _BEFORE + (1 - _BEFORE) / (1 + np.exp(-(t - first + 0.15) / (felt.onset / 4)))
+    fall = np.where(t > last, _AFTER + (1 - _AFTER) * np.exp(-0.5 * (np.maximum(t - last, 0) / felt.decay) ** 2), 1.0)
     phase, speed = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.10, 0.30, 2)
     drift = 1 + 0.05 * np.sin(2 * np.pi * speed[0] * t + phase[0]) + 0.05 * np.sin(2 * np.pi * speed[1] * t + phase[1])
     effort = _slow(np.maximum(now.level, 0.0), 1.2)
@@ -162,7 +164,7 @@ def _slow(track: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def layer(felt: Feeling, now: Moment, intensity: float, expression: float, upper_face: float, seed: int) -> np.ndarray:
-    """(F, 52) weights of the feeling alone. Strong feelings saturate instead of clipping: 1 - exp(-x) rises like x at first."""
+    """(F, 52) weights of the feeling alone. Above _KNEE a weight saturates towards 0.97 instead of clipping."""
     state, beats = envelope(felt, now, seed)
     out = np.zeros((len(state), len(ARKIT_NAMES)))
     for name, value in felt.pose.items():
@@ -171,7 +173,7 @@ def layer(felt: Feeling, now: Moment, intensity: float, expression: float, upper
         # brows and lids carry the beats; cheeks and mouth follow at half
         curve = state + beats * (1.0 if upper else 0.5)
         x = value * intensity * person * curve
-        x = np.where(x > 0.6, 0.6 + 0.35 * (1 - np.exp(-(x - 0.6) / 0.35)), x)
+        x = np.where(x > _KNEE, _KNEE + (0.97 - _KNEE) * (1 - np.exp(-(x - _KNEE) / (0.97 - _KNEE))), x)
         for shape in (name, name + "Left", name + "Right"):
             if shape in INDEX:
                 out[:, INDEX[shape]] = x

@@ -81,8 +81,8 @@ class Dominance:
 class GestureConstants:
     """Every fitted number of the articulation (calibrate.py fits them; docs/synthesis.md says on what)."""
 
-    jaw: Dominance = Dominance(0.038, 0.65, -0.005, 2.2, 0.45, 0.3, 0.07, 9.0)
-    lips: Dominance = Dominance(0.038, 0.65, 0.000, 2.2, 0.50, 0.3, 0.07, 9.0)
+    jaw: Dominance = Dominance(0.038, 0.65, -0.005, 2.2, 0.45, 0.7, 0.07, 9.0)
+    lips: Dominance = Dominance(0.038, 0.65, 0.000, 2.2, 0.50, 0.7, 0.07, 9.0)
     round: Dominance = Dominance(0.062, 0.32, 0.005, 1.9, 0.52, 3.0, 0.005, 9.0)
     spread: Dominance = Dominance(0.060, 0.70, 0.020, 2.0, 1.2, 2.0, 0.10, 6.0)
     tongue: Dominance = Dominance(0.030, 0.4, 0.000, 2.0, 1.0, 0.6, 0.02, 10.0)

@@ -37,6 +37,14 @@ GAP_ROW = np.array([
     -3.7475, 1.8196, -6.8762, 5.2560, 0.0354, 0.0354, -0.1549, -0.1549, 3.5464, 3.5464, 3.1085, 3.1085, 0.0000,
 ])  # fmt: skip
 
+# Height of the inner middle of the lower lip (5517) in mm per unit of weight, from the same expressions.
+LOWER_ROW = np.array([
+    0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.6702, -0.1516, -0.1516, 0.0001, 0.0001, 0.0000, 0.0000, 0.0000,
+    0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, -1.3831, 0.2580, -35.1953, 0.2580,
+    38.1836, 0.3381, 0.3384, -0.2502, -0.2502, -8.2910, 0.9552, -3.3862, -3.3862, 0.9418, 0.9418, 0.1874, 0.9552,
+    3.7476, -0.0630, 6.8848, 0.0126, 1.8665, 1.8665, 0.0424, 0.0424, 0.2695, 0.2695, 0.4218, 0.4218, 0.0000,
+])  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Style:
@@ -80,7 +88,7 @@ class LipConstants:
     press: float = 0.16  # mouthPress in a closure
     roll: float = 0.06  # both lips roll in a little in a closure
     opener_left: float = 0.25  # share of funnel, upperUp, lowerDown that survives in a closure
-    tuck_gap_mm: float = 1.1  # left between the lips while the lower lip is on the upper teeth
+    tuck_mm: float = 0.4  # height of the lower lip on the upper teeth, from its height at rest
     tuck_roll: float = 0.34
     tuck_upper: float = 0.15
     tuck_jaw: float = 0.55  # share of the jaw opening that is left in f v: the mandible carries the lip to the teeth
@@ -131,28 +139,52 @@ def blur(track: np.ndarray, seconds: float) -> np.ndarray:
     return np.convolve(padded, kernel / kernel.sum(), "valid")
 
 
-def seal(weights: np.ndarray, closure: np.ndarray, tuck: np.ndarray, lips: LipConstants, gap_row: np.ndarray = GAP_ROW) -> np.ndarray:
-    """Make lips touch: (F, 52) weights with openers damped and mouthClose solved so that the gap is exact.
+_OPENERS = (
+    "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthShrugUpper", "mouthUpperUpLeft", "mouthUpperUpRight",
+)  # fmt: skip
 
-    Where closure is 1 the gap `weights @ gap_row` becomes -press_mm or less; where tuck is 1 it becomes tuck_gap_mm or less;
-    between, it is blended. gap_row: mm per unit of weight. Weights are clipped to [0,1] first, as a face would.
+
+def seal(
+    weights: np.ndarray,
+    closure: np.ndarray,
+    tuck: np.ndarray,
+    lips: LipConstants,
+    gap_row: np.ndarray = GAP_ROW,
+    lower_row: np.ndarray = LOWER_ROW,
+) -> np.ndarray:
+    """Make lips touch: (F, 52) weights with openers damped and mouthClose solved so that the contact is exact.
+
+    Where closure is 1 the gap `weights @ gap_row` becomes -press_mm or less; where tuck is 1 the lower lip's height
+    `weights @ lower_row` becomes tuck_mm; between, both are blended. Rows: mm per unit of weight. A smile lifts the lower lip
+    past the teeth: then it rolls in less and the jaw opens a little. Weights are clipped to [0,1] first, as a face would.
     """
     w = np.array(weights, np.float64)
+    if not len(w):
+        return w
     contact = np.maximum(closure, 0.7 * tuck)
-    for name in ("mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthShrugUpper", "mouthUpperUpLeft", "mouthUpperUpRight"):
+    for name in _OPENERS:
         w[:, INDEX[name]] *= 1 - (1 - lips.opener_left) * contact
-    if len(w):  # the jaw is heavy: it helps the lips, but slower than they move
-        w[:, INDEX["jawOpen"]] *= (1 - (1 - lips.close_jaw) * blur(closure, 0.12)) * (1 - (1 - lips.tuck_jaw) * blur(tuck, 0.12))
+    jaw, roll, close = INDEX["jawOpen"], INDEX["mouthRollLower"], INDEX["mouthClose"]
+    # the jaw is heavy: it helps the lips, but slower than they move
+    w[:, jaw] *= (1 - (1 - lips.close_jaw) * blur(closure, 0.12)) * (1 - (1 - lips.tuck_jaw) * blur(tuck, 0.12))
+    alone = tuck * (1 - closure)
     for side in ("Left", "Right"):
         w[:, INDEX["mouthPress" + side]] += lips.press * closure
-        w[:, INDEX["mouthUpperUp" + side]] += lips.tuck_upper * tuck * (1 - closure)
-    w[:, INDEX["mouthRollLower"]] += lips.roll * closure + lips.tuck_roll * tuck * (1 - closure)
+        w[:, INDEX["mouthUpperUp" + side]] += lips.tuck_upper * alone
+    w[:, roll] += lips.roll * closure + lips.tuck_roll * alone
     w[:, INDEX["mouthRollUpper"]] += lips.roll * closure
     np.clip(w, 0.0, 1.0, out=w)
-    close = INDEX["mouthClose"]
+
+    rise = alone * (lips.tuck_mm - w @ lower_row)  # mm the lower lip has to go up
+    w[:, close] += np.maximum(rise, 0.0) / lower_row[close]
+    sink = np.maximum(-rise, 0.0)
+    unroll = np.minimum(sink / lower_row[roll], 0.7 * lips.tuck_roll * alone)
+    w[:, roll] -= unroll
+    w[:, jaw] += (sink - unroll * lower_row[roll]) / -lower_row[jaw]
+    np.clip(w, 0.0, 1.0, out=w)
+
     gap = w @ gap_row
-    goal = gap + tuck * np.minimum(0.0, lips.tuck_gap_mm - gap)
-    goal = goal + closure * np.minimum(0.0, -lips.press_mm - goal)
+    goal = gap + closure * np.minimum(0.0, -lips.press_mm - gap)
     w[:, close] = np.clip(w[:, close] + (goal - gap) / gap_row[close], 0.0, 1.0)
     return w
 
@@ -169,9 +201,11 @@ def perform(
     constants: GestureConstants | None = None,
     lips: LipConstants | None = None,
     gap_row: np.ndarray = GAP_ROW,
+    language: str | None = None,
 ) -> Performance:
     """Act a clip. phones: (label, start_s, end_s) in any notation of phones.py; stress: one mark per phone or None;
     audio16k: (N,) float mono. emotion: a name or alias of emotion.py; intensity 0..2. seed: the free part of the acting.
+    language: as in phones.canonical.
 
     Returns F = ceil(N / 16000 * 50) frames. Raises LSFError on unknown phones or emotions and on empty audio.
     """
@@ -181,7 +215,7 @@ def perform(
     style, constants, lips = style or Style(), constants or GestureConstants(), lips or LipConstants()
     feeling = feelings.feeling(emotion)
     frames = int(np.ceil(len(audio) / SAMPLE_RATE * RATE - 1e-9))
-    rows = canonical(phones, stress)
+    rows = canonical(phones, stress, language)
     score = build_score(rows)
     level = loudness(audio, frames)
     speech = speaking(rows, frames)

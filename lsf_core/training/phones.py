@@ -129,8 +129,12 @@ def normal_ipa(label: str, arpabet: bool = False) -> str:
     return _VARIANTS.get(text, text) or SILENCE
 
 
-def canonical(rows: Sequence[Sequence], stress: Sequence[int] | None = None) -> list[Phone]:
-    """Phones of a clip in one notation.
+# espeak-ng writes the reduced final vowels of Brazilian Portuguese with letters that mean something else in the IPA
+_BY_LANGUAGE = {"pt": {"y": "ɪ", "æ": "ɐ"}}
+
+
+def canonical(rows: Sequence[Sequence], stress: Sequence[int] | None = None, language: str | None = None) -> list[Phone]:
+    """Phones of a clip in one notation. language: a tag such as 'pt-br', for symbols that its notation uses in its own way.
 
     rows: (label, start_s, end_s) in time order; stress: one number per row (0, 1, 2) or None. ARPAbet digits win over None.
     Rows without length are dropped. Raises LSFError for a label of no known notation, or when stress has another length.
@@ -145,6 +149,7 @@ def canonical(rows: Sequence[Sequence], stress: Sequence[int] | None = None) -> 
         if end <= start:
             continue
         ipa = normal_ipa(label, arpabet)
+        ipa = _BY_LANGUAGE.get((language or "")[:2], {}).get(ipa, ipa)
         for part in halves(ipa):
             features(part)  # raises here, with the label at hand, and not deep in the synthesis
         mark = int(stress[i]) if stress is not None else -1

@@ -180,7 +180,7 @@ def test_feelings_live():
     speech = perform(rows, stress, audio).speech
     assert brow[speech].std() > 0.03
     assert brow[-5:].mean() < 0.6 * brow[speech].mean()
-    assert brow[0] < 0.1
+    assert brow[0] < 0.6 * brow[speech].mean()
 
 
 def test_same_input_same_take_other_seed_other_take():
@@ -238,6 +238,7 @@ def test_notations_agree():
     assert a[2].stress == b[2].stress == 1
     assert canonical([("tː", 0, 1), ("ɐ̃", 1, 2), ("ʔ", 2, 3), ("iɐ", 3, 4)])[1].ipa == "ɐ"
     assert halves("iɐ") == ("i", "ɐ")
+    assert [canonical([("y", 0, 1)], language=tag)[0].ipa for tag in ("de", "pt-br", None)] == ["y", "ɪ", "y"]
 
 
 def test_every_phone_has_a_class_with_targets():
