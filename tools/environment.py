@@ -163,7 +163,7 @@ def make_venv(python: str, folder: Path) -> None:
 
 def pip_install(python: Path, packages: list[str]) -> None:
     """pip with exact pins; tried twice, because most failures are the network's."""
-    quiet = [] if sys.stdout.isatty() else ["--quiet", "--progress-bar=off"]
+    quiet = [] if sys.stdout.isatty() else ["-qq", "--progress-bar=off"]  # errors only
     command = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *quiet, *packages]
     for attempt in (1, 2):
         if subprocess.run(command, env=clean_variables(), check=False).returncode == 0:
