@@ -21,7 +21,7 @@ WINDOW_S = 0.12  # the loudness is smoothed over this window, about the length o
 
 
 def energy_motion(audio16k: np.ndarray) -> np.ndarray:
-    """(F, 52) float32 weights at 50 Hz from (N,) mono samples at 16 kHz: jawOpen in proportion to loudness, nothing else."""
+    """(F, 52) float32 weights at 50 Hz from (N,) mono samples at 16 kHz: jawOpen in proportion to loudness."""
     frames = int(np.ceil(len(audio16k) / SAMPLE_RATE * RATE - 1e-9))
     weights = np.zeros((frames, len(ARKIT_NAMES)), np.float32)
     if frames:
@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"{path} has {rate} Hz; the baseline reads 16 kHz only")
         target = a.out / key.with_suffix(".npz")
         target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(target, names=np.array(ARKIT_NAMES), weights=energy_motion(audio.mean(1)), fps=np.float32(RATE))
+        np.savez_compressed(
+            target, names=np.array(ARKIT_NAMES), weights=energy_motion(audio.mean(1)), fps=np.float32(RATE)
+        )
         count += 1
     print(f"{count} clips written to {a.out}")
     return 0

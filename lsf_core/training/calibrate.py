@@ -1,14 +1,17 @@
 """Calibration of the performance synthesis on clips that have phones and a measured face.
 
-    python -m lsf_core.training.calibrate oracle DATA_DIR OUT_DIR [--only TEXT]   write what `perform` makes of each clip's
-                                                                own phones and sound, for score_motion.py
-    python -m lsf_core.training.calibrate fit DATA_DIR [--only TEXT]              search constants, print them with figures
-    python -m lsf_core.training.calibrate compare DATA_DIR [--only TEXT]          means and spreads of shapes, ours | measured
+    python -m lsf_core.training.calibrate oracle DATA_DIR OUT_DIR [--only TEXT]
+    python -m lsf_core.training.calibrate fit DATA_DIR [--only TEXT] [--steps N]
+    python -m lsf_core.training.calibrate compare DATA_DIR [--only TEXT]
 
-DATA_DIR holds <clip>.ogg, <clip>.npz (names, weights, fps) and <clip>.json with "phones". `fit` works on the lip gap in mm
-(performance.GAP_ROW): for given widths and leads the gap is linear in the targets of the phone classes, so these are solved by
-ridge regression towards the table in gestures.py inside a Nelder-Mead search over the rest (variable projection, Golub and
-Pereyra 1973). Figures are cross-validated over speakers: targets are solved without the speaker they are judged on.
+oracle writes what `perform` makes of each clip's own phones and sound, for score_motion.py; fit searches constants and
+prints them with figures; compare prints means and spreads of shapes beside the measured ones.
+
+DATA_DIR holds <clip>.ogg, <clip>.npz (names, weights, fps) and <clip>.json with "phones". `fit` works on the lip gap
+in mm (performance.GAP_ROW): for given widths and leads the gap is linear in the targets of the phone classes, so
+these are solved by ridge regression towards the table in gestures.py inside a Nelder-Mead search over the rest
+(variable projection, Golub and Pereyra 1973). Figures are cross-validated over speakers: targets are solved without
+the speaker they are judged on.
 """
 
 from __future__ import annotations
@@ -96,8 +99,8 @@ def write_oracle(data: Path, out: Path, only: str, emotion: str = "neutral") -> 
 
 FIT = ("base", "stretch", "lead", "power", "vowel", "silence", "rest", "natural_hz")
 LIMITS = {
-    "base": (0.015, 0.15), "stretch": (0.0, 1.5), "lead": (-0.06, 0.15), "power": (1.0, 2.5), "vowel": (0.3, 4.0), "silence": (0.05, 4.0), "rest": (0.0, 0.5),
-    "natural_hz": (3.0, 14.0),
+    "base": (0.015, 0.15), "stretch": (0.0, 1.5), "lead": (-0.06, 0.15), "power": (1.0, 2.5), "vowel": (0.3, 4.0),
+    "silence": (0.05, 4.0), "rest": (0.0, 0.5), "natural_hz": (3.0, 14.0),
 }  # fmt: skip
 
 
@@ -138,13 +141,15 @@ def design(problem: Problem, shape: Dominance, constants: GestureConstants, open
 
 
 def solve(blocks: list[tuple[np.ndarray, np.ndarray]], prior: np.ndarray, ridge: float) -> np.ndarray:
-    """Targets (classes,) that explain all clips, each clip's truth brought to the prior's scale first; never negative."""
+    """Targets (classes,) in [0,1] that explain all blocks of (design, truth), drawn to the prior by `ridge`."""
     a = sum(x.T @ x for x, _ in blocks) + ridge * np.eye(len(prior))
     b = sum(x.T @ y for x, y in blocks) + ridge * prior
     return np.clip(np.linalg.solve(a, b), 0.0, 1.0)
 
 
-def judge(problems: list[Problem], shape: Dominance, constants: GestureConstants, channel: str, ridge: float) -> tuple[float, float, np.ndarray]:
+def judge(
+    problems: list[Problem], shape: Dominance, constants: GestureConstants, channel: str, ridge: float
+) -> tuple[float, float, np.ndarray]:
     """(correlation within the fit, correlation on the speaker left out, targets of all)."""
     blocks = []
     for p in problems:
@@ -152,7 +157,8 @@ def judge(problems: list[Problem], shape: Dominance, constants: GestureConstants
         blocks.append((design(p, shape, constants, opening), p.truth))
     prior = np.array([constants.targets[c][CHANNEL[channel]] for c in CLASSES])
     scale = np.mean([y.std() for _, y in blocks])
-    level = [y * (scale / max(float(y.std()), 1e-3)) for _, y in blocks]  # one speaker's big mouth must not outvote the others
+    # one speaker's big mouth must not outvote the others
+    level = [y * (scale / max(float(y.std()), 1e-3)) for _, y in blocks]
     scaled = [(x, y) for (x, _), y in zip(blocks, level, strict=True)]
     everyone = solve(scaled, prior, ridge)
     within, outside, seconds = [], [], []
@@ -169,8 +175,10 @@ def _r(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-9 and b.std() > 1e-9 else 0.0
 
 
-def fit(measured: list[Measured], channel: str, constants: GestureConstants, ridge: float = 20.0, steps: int = 250) -> dict:
-    """Search one channel's dominance (and the share of loudness). Returns the constants found and figures before and after."""
+def fit(
+    measured: list[Measured], channel: str, constants: GestureConstants, ridge: float = 20.0, steps: int = 250
+) -> dict:
+    """Search one channel's dominance and the share of loudness; returns what was found with figures."""
     from scipy.optimize import minimize
 
     group = "jaw" if channel == "jaw" else "round"
@@ -198,8 +206,8 @@ def fit(measured: list[Measured], channel: str, constants: GestureConstants, rid
     shape, best = unpack(found.x)
     within, outside, targets = judge(problems, shape, best, channel, ridge)
     return {
-        "channel": channel, "before": before, "within": within, "left_out": outside, "shape": shape, "loudness": best.loudness,
-        "targets": {c: round(float(v), 3) for c, v in zip(CLASSES, targets, strict=True)},
+        "channel": channel, "before": before, "within": within, "left_out": outside, "shape": shape,
+        "loudness": best.loudness, "targets": {c: round(float(v), 3) for c, v in zip(CLASSES, targets, strict=True)},
         "spread": {p.clip.key: (float(p.truth.mean()), float(p.truth.std())) for p in problems},
     }  # fmt: skip
 
@@ -220,8 +228,9 @@ def _table_r(problems: list[Problem], constants: GestureConstants, channel: str)
 # ---------------------------------------------------------------- compare
 
 SHAPES = (
-    "jawOpen", "mouthPucker", "mouthFunnel", "mouthClose", "mouthUpperUp", "mouthLowerDown", "mouthRollLower", "mouthRollUpper",
-    "mouthPress", "mouthSmile", "mouthStretch", "mouthDimple", "mouthShrugLower", "browInnerUp", "browOuterUp",
+    "jawOpen", "mouthPucker", "mouthFunnel", "mouthClose", "mouthUpperUp", "mouthLowerDown", "mouthRollLower",
+    "mouthRollUpper", "mouthPress", "mouthSmile", "mouthStretch", "mouthDimple", "mouthShrugLower", "browInnerUp",
+    "browOuterUp",
 )  # fmt: skip
 
 

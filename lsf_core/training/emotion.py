@@ -1,11 +1,11 @@
 """Feelings: poses that last, rise, flare on accents and fade, laid over an articulation without spoiling it.
 
-Each feeling is a pose of ARKit weights. Which muscles: the prototypes of FACS (Ekman and Friesen 1978; Ekman, Friesen and
-Hager 2002, EMFACS). How much: measured weights per emotion (docs/synthesis.md); where a tracker does not see a shape at all
-(noseSneer, cheekSquint, eyeWide) the pose is set by eye between the captures' mean and their 90th percentile.
-While someone speaks the mouth belongs to speech: smiles and stretches give way to rounding, presses wait for closures and
-pauses. Accents fall on stressed syllables and loud peaks, since faces beat time with the voice (Ekman 1979 on brow batons;
-Cave et al. 1996 on eyebrows and pitch accents).
+Each feeling is a pose of ARKit weights. Which muscles: the prototypes of FACS (Ekman and Friesen 1978; Ekman,
+Friesen and Hager 2002, EMFACS). How much: measured weights per emotion (docs/synthesis.md); where a tracker does not
+see a shape at all (noseSneer, cheekSquint, eyeWide) the pose is set by eye between the captures' mean and their 90th
+percentile. While someone speaks the mouth belongs to speech: smiles and stretches give way to rounding, presses wait
+for closures and pauses. Accents fall on stressed syllables and loud peaks, since faces beat time with the voice
+(Ekman 1979 on brow batons; Cave et al. 1996 on eyebrows and pitch accents).
 """
 
 from __future__ import annotations
@@ -43,37 +43,38 @@ class Feeling:
 FEELINGS: dict[str, Feeling] = {f.name: f for f in (
     Feeling("neutral", {}),
     Feeling("angry", {
-        "browDown": 0.88, "eyeSquint": 0.46, "eyeWide": 0.12, "noseSneer": 0.42, "cheekSquint": 0.18, "mouthPress": 0.50,
-        "mouthUpperUp": 0.10, "mouthLowerDown": 0.16, "mouthFrown": 0.14, "mouthShrugLower": 0.08, "mouthRollLower": 0.05,
-        "jawForward": 0.10, "mouthStretch": 0.06,
+        "browDown": 0.88, "eyeSquint": 0.46, "eyeWide": 0.12, "noseSneer": 0.42, "cheekSquint": 0.18,
+        "mouthPress": 0.50, "mouthUpperUp": 0.10, "mouthLowerDown": 0.16, "mouthFrown": 0.14,
+        "mouthShrugLower": 0.08, "mouthRollLower": 0.05, "jawForward": 0.10, "mouthStretch": 0.06,
     }, articulation=1.15, onset=0.30, accent=0.40),
     Feeling("happy", {
         "mouthSmile": 0.68, "cheekSquint": 0.62, "eyeSquint": 0.30, "browOuterUp": 0.20, "browInnerUp": 0.10,
         "mouthUpperUp": 0.20, "mouthDimple": 0.12, "mouthLowerDown": 0.06, "eyeBlink": 0.06,
     }, articulation=1.08, accent=0.30),
     Feeling("sad", {
-        "browInnerUp": 0.80, "browDown": 0.12, "mouthFrown": 0.62, "eyeBlink": 0.20, "eyeSquint": 0.18, "eyeLookDown": 0.20,
-        "mouthShrugLower": 0.18, "mouthRollLower": 0.10, "mouthStretch": 0.05, "cheekSquint": 0.08,
+        "browInnerUp": 0.80, "browDown": 0.12, "mouthFrown": 0.62, "eyeBlink": 0.20, "eyeSquint": 0.18,
+        "eyeLookDown": 0.20, "mouthShrugLower": 0.18, "mouthRollLower": 0.10, "mouthStretch": 0.05, "cheekSquint": 0.08,
     }, articulation=0.82, onset=0.70, decay=1.4, accent=0.18, hold=0.88),
     Feeling("fear", {
-        "browInnerUp": 0.88, "browOuterUp": 0.28, "browDown": 0.16, "eyeWide": 0.74, "mouthStretch": 0.52, "mouthFrown": 0.10,
-        "mouthLowerDown": 0.12, "jawOpen": 0.03,
+        "browInnerUp": 0.88, "browOuterUp": 0.28, "browDown": 0.16, "eyeWide": 0.74, "mouthStretch": 0.52,
+        "mouthFrown": 0.10, "mouthLowerDown": 0.12, "jawOpen": 0.03,
     }, articulation=0.98, onset=0.30, accent=0.28),
     Feeling("disgust", {
-        "noseSneer": 0.66, "mouthUpperUp": 0.40, "browDown": 0.42, "eyeSquint": 0.36, "cheekSquint": 0.32, "mouthFrown": 0.18,
-        "mouthLowerDown": 0.08, "mouthShrugLower": 0.12, "eyeBlink": 0.08,
+        "noseSneer": 0.66, "mouthUpperUp": 0.40, "browDown": 0.42, "eyeSquint": 0.36, "cheekSquint": 0.32,
+        "mouthFrown": 0.18, "mouthLowerDown": 0.08, "mouthShrugLower": 0.12, "eyeBlink": 0.08,
     }, articulation=0.98, accent=0.35),
     Feeling("surprise", {
         "browInnerUp": 0.70, "browOuterUp": 0.86, "eyeWide": 0.74, "jawOpen": 0.09, "mouthFunnel": 0.06,
     }, articulation=1.10, onset=0.22, decay=0.7, accent=0.35, hold=0.74),
     Feeling("boredom", {
-        "eyeBlink": 0.34, "browInnerUp": 0.06, "mouthFrown": 0.16, "eyeLookDown": 0.14, "mouthShrugLower": 0.08, "mouthPress": 0.06,
+        "eyeBlink": 0.34, "browInnerUp": 0.06, "mouthFrown": 0.16, "eyeLookDown": 0.14, "mouthShrugLower": 0.08,
+        "mouthPress": 0.06,
     }, articulation=0.78, onset=0.8, decay=1.2, accent=0.08, hold=0.95),
 )}  # fmt: skip
 
 _ALIASES = {
-    "anger": "angry", "happiness": "happy", "joy": "happy", "sadness": "sad", "fearful": "fear", "anxiety": "fear", "anxious": "fear",
-    "disgusted": "disgust", "surprised": "surprise", "bored": "boredom", "calm": "neutral",
+    "anger": "angry", "happiness": "happy", "joy": "happy", "sadness": "sad", "fearful": "fear", "anxiety": "fear",
+    "anxious": "fear", "disgusted": "disgust", "surprised": "surprise", "bored": "boredom", "calm": "neutral",
 }  # fmt: skip
 
 _MOUTH = ("mouth", "jaw")
@@ -83,7 +84,7 @@ _BEFORE, _AFTER = 0.35, 0.45
 
 @dataclass(frozen=True)
 class Moment:
-    """What the face is doing, per frame (F,): speech, level in [0,1], accents in [0,1], closure in [0,1], rounding (weight)."""
+    """What the face is doing, per frame (F,): speech, bool; level, accents, closure in [0,1]; rounding, a weight."""
 
     speech: np.ndarray
     level: np.ndarray
@@ -104,8 +105,8 @@ def feeling(name: str) -> Feeling:
 def accents(phones: Sequence[Phone], level: np.ndarray, frames: int, seed: int) -> np.ndarray:
     """(F,) beats in [0,1]: rise in 0.12 s before the middle of an accented vowel, fall in 0.3 s.
 
-    Accented: primary stress (or unknown stress) on a vowel that is louder than its surroundings; the louder, the stronger.
-    Not every stressed syllable beats: only those that stick out over the last and next 0.4 s.
+    Accented: primary stress (or unknown stress) on a vowel that is louder than its surroundings; the louder, the
+    stronger. Not every stressed syllable beats: only those that stick out over the last and next 0.4 s.
     """
     out = np.zeros(frames)
     vowels = [p for p in phones if features(halves(p.ipa)[0]).vowel and p.stress in (-1, 1)]
@@ -136,7 +137,7 @@ def brow_beats(beats: np.ndarray, seed: int) -> np.ndarray:
 
 
 def envelope(felt: Feeling, now: Moment, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(state, beats), both (F,): the held level with onset, slow breathing and decay, and accents that flare above it."""
+    """(state, beats), both (F,): the held level with onset, slow drift and decay, and the accents above it."""
     n = len(now.speech)
     t = np.arange(n) / _RATE
     rng = np.random.default_rng(seed + 2)
@@ -145,7 +146,7 @@ def envelope(felt: Feeling, now: Moment, seed: int) -> tuple[np.ndarray, np.ndar
         first, last = where[0] / _RATE, where[-1] / _RATE
     else:
         first, last = 0.0, t[-1] if n else 0.0
-    # the face feels before it speaks: a trace from the start, most of the pose when speech begins, a rest when it is over
+    # the face feels before it speaks: a trace from the start, most of the pose as speech begins, a rest when it is over
     rise = _BEFORE + (1 - _BEFORE) / (1 + np.exp(-(t - first + 0.15) / (felt.onset / 4)))
     fall = np.where(t > last, _AFTER + (1 - _AFTER) * np.exp(-0.5 * (np.maximum(t - last, 0) / felt.decay) ** 2), 1.0)
     phase, speed = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.10, 0.30, 2)

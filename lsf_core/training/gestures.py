@@ -1,11 +1,12 @@
 """Gestural score: phones in time -> smooth tracks of articulators at 50 Hz.
 
 Each phone pulls every articulator towards a target, with a dominance that rises before the phone and falls after it; an
-articulator follows the dominance-weighted mean of all pulls (Cohen and Massaro, Modeling coarticulation in synthetic visual
-speech, 1993, equations 2-4). Vowels thus run on underneath the consonants (Öhman, Numerical model of coarticulation, JASA
-1967). The mean is then the goal of a critically damped second-order system, which limits the speed of jaw and lips
-(Saltzman and Munhall, A dynamical approach to gestural patterning in speech production, Ecological Psychology 1989); its
-impulse response is w^2 t exp(-w t), applied as a filter and moved back by its own delay of 2/w, since gestures are planned.
+articulator follows the dominance-weighted mean of all pulls (Cohen and Massaro, Modeling coarticulation in synthetic
+visual speech, 1993, equations 2-4). Vowels thus run on underneath the consonants (Öhman, Numerical model of
+coarticulation, JASA 1967). The mean is then the goal of a critically damped second-order system, which limits the
+speed of jaw and lips (Saltzman and Munhall, A dynamical approach to gestural patterning in speech production,
+Ecological Psychology 1989); its impulse response is w^2 t exp(-w t), applied as a filter and moved back by its own
+delay of 2/w, since gestures are planned.
 
 Closures of p b m and tucks of f v are not averaged: a lip that touches touches. They are plateaus over the phone.
 All tables hold ARKit weights. How they were found: calibrate.py and docs/synthesis.md.
@@ -25,24 +26,31 @@ RATE = 50.0
 
 CHANNELS = ("jaw", "lower", "upper", "pucker", "funnel", "stretch", "smile", "tongue")
 CHANNEL = {name: i for i, name in enumerate(CHANNELS)}
-GROUPS = {"jaw": ("jaw",), "lips": ("lower", "upper"), "round": ("pucker", "funnel"), "spread": ("stretch", "smile"), "tongue": ("tongue",)}
+GROUPS = {
+    "jaw": ("jaw",),
+    "lips": ("lower", "upper"),
+    "round": ("pucker", "funnel"),
+    "spread": ("stretch", "smile"),
+    "tongue": ("tongue",),
+}
 
 CLASSES = (
-    "silence", "pause", "open", "open round", "low front", "low back", "mid", "mid rhotic", "mid front", "mid round", "near front", "near round",
-    "close front", "close round", "front round", "bilabial", "labiodental", "dental", "sibilant", "hush", "alveolar", "lateral", "rhotic",
-    "palatal", "velar", "glottal", "labiovelar",
+    "silence", "pause", "open", "open round", "low front", "low back", "mid", "mid rhotic", "mid front", "mid round",
+    "near front", "near round", "close front", "close round", "front round", "bilabial", "labiodental", "dental",
+    "sibilant", "hush", "alveolar", "lateral", "rhotic", "palatal", "velar", "glottal", "labiovelar",
 )  # fmt: skip
 CLASS = {name: i for i, name in enumerate(CLASSES)}
 
 _VOWEL_CLASS = {
-    "a": "open", "ɑ": "open", "ɐ": "open", "æ": "low front", "ɒ": "open round", "ɔ": "open round", "ʌ": "low back", "ə": "mid", "ɤ": "mid",
-    "ɚ": "mid rhotic", "ɝ": "mid rhotic", "ɛ": "mid front", "e": "mid front", "o": "mid round", "ɵ": "mid round",
-    "ɪ": "near front", "ɯ": "near front", "ʊ": "near round", "i": "close front", "u": "close round",
-    "y": "front round", "ʏ": "front round", "ø": "front round", "œ": "front round",
+    "a": "open", "ɑ": "open", "ɐ": "open", "æ": "low front", "ɒ": "open round", "ɔ": "open round", "ʌ": "low back",
+    "ə": "mid", "ɤ": "mid", "ɚ": "mid rhotic", "ɝ": "mid rhotic", "ɛ": "mid front", "e": "mid front",
+    "o": "mid round", "ɵ": "mid round", "ɪ": "near front", "ɯ": "near front", "ʊ": "near round", "i": "close front",
+    "u": "close round", "y": "front round", "ʏ": "front round", "ø": "front round", "œ": "front round",
 }  # fmt: skip
 _PLACE_CLASS = {
-    "bilabial": "bilabial", "labiodental": "labiodental", "dental": "dental", "alveolar": "alveolar", "postalveolar": "hush",
-    "palatal": "palatal", "velar": "velar", "uvular": "velar", "glottal": "glottal", "labiovelar": "labiovelar", "none": "silence",
+    "bilabial": "bilabial", "labiodental": "labiodental", "dental": "dental", "alveolar": "alveolar",
+    "postalveolar": "hush", "palatal": "palatal", "velar": "velar", "uvular": "velar", "glottal": "glottal",
+    "labiovelar": "labiovelar", "none": "silence",
 }  # fmt: skip
 
 
@@ -62,9 +70,9 @@ def class_of(ipa: str) -> str:
 class Dominance:
     """Shape of a phone's pull on one group of articulators.
 
-    width = base + stretch * half the phone's length (s); lead: how early the pull is centred (s); power: 1 a cusp (Cohen and
-    Massaro's c), 2 a bell; vowel, silence, rest: strength of vowels, of pauses and of the rest position (which pulls always),
-    relative to consonants; natural_hz: the second-order system's frequency.
+    width = base + stretch * half the phone's length (s); lead: how early the pull is centred (s); power: 1 a cusp
+    (Cohen and Massaro's c), 2 a bell; vowel, silence, rest: strength of vowels, of pauses and of the rest position
+    (which pulls always), relative to consonants; natural_hz: the second-order system's frequency.
     """
 
     base: float
@@ -179,8 +187,8 @@ def build_score(phones: Sequence[Phone]) -> Score:
             after = _room(phones, i + 1, f.bilabial)
             (contacts if f.bilabial else tucks).append((p.start, p.end, before, after))
     return Score(
-        np.array(kind, np.intp), np.array(middle, float), np.array(half, float), np.array(stress, np.intp), np.array(vowel, bool),
-        np.array(contacts, float).reshape(-1, 4), np.array(tucks, float).reshape(-1, 4),
+        np.array(kind, np.intp), np.array(middle, float), np.array(half, float), np.array(stress, np.intp),
+        np.array(vowel, bool), np.array(contacts, float).reshape(-1, 4), np.array(tucks, float).reshape(-1, 4),
     )  # fmt: skip
 
 
@@ -227,7 +235,7 @@ def smooth(track: np.ndarray, natural_hz: float) -> np.ndarray:
     out = np.empty_like(flat)
     for c in range(flat.shape[1]):
         padded = np.concatenate([np.full(right, flat[0, c]), flat[:, c], np.full(left, flat[-1, c])])
-        out[:, c] = np.convolve(padded, kernel)[right - first:][: len(flat)]
+        out[:, c] = np.convolve(padded, kernel)[right - first :][: len(flat)]
     return out.reshape(track.shape)
 
 
@@ -262,8 +270,8 @@ def articulate(score: Score, frames: int, constants: GestureConstants) -> np.nda
 def plateaus(spans: np.ndarray, frames: int, ramp: float, share: float, least: float) -> np.ndarray:
     """(F,) in [0,1]: exactly 1 during each span, cosine flanks outside of it.
 
-    spans: (N, 4) start, end, room before, room after (s). A flank takes at most `share` of its room, so that a short open
-    vowel next to the contact still opens. Spans shorter than `least` grow to it, within the same limit.
+    spans: (N, 4) start, end, room before, room after (s). A flank takes at most `share` of its room, so that a short
+    open vowel next to the contact still opens. Spans shorter than `least` grow to it, within the same limit.
     """
     out = np.zeros(frames)
     if not len(spans):
@@ -277,7 +285,10 @@ def plateaus(spans: np.ndarray, frames: int, ramp: float, share: float, least: f
     reach = int(np.ceil(float((end - start).max() / 2 + ramp) * RATE)) + 1
     index = np.rint((start + end) / 2 * RATE).astype(np.intp)[:, None] + np.arange(-reach, reach + 1)
     t = index / RATE
-    early, late = (start[:, None] - t) / np.maximum(rise, 1e-3)[:, None], (t - end[:, None]) / np.maximum(fall, 1e-3)[:, None]
+    early, late = (
+        (start[:, None] - t) / np.maximum(rise, 1e-3)[:, None],
+        (t - end[:, None]) / np.maximum(fall, 1e-3)[:, None],
+    )
     outside = np.clip(np.maximum(early, late), 0.0, 1.0)
     value = 0.5 + 0.5 * np.cos(np.pi * outside)
     keep = (index >= 0) & (index < frames)

@@ -1,8 +1,8 @@
 """Performance synthesis: speech with known phones -> ARKit weights, for speech whose face nobody filmed.
 
-`perform` plays a gestural score (gestures.py) in a style, opens the mouth with the loudness, closes it exactly where the lips
-must touch, and lays a feeling over it (emotion.py). The result is the training target of the animator. Sources, calibration
-and limits: docs/synthesis.md.
+`perform` plays a gestural score (gestures.py) in a style, opens the mouth with the loudness, closes it exactly where
+the lips must touch, and lays a feeling over it (emotion.py). The result is the training target of the animator.
+Sources, calibration and limits: docs/synthesis.md.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from lsf_core.training.phones import canonical
 
 SAMPLE_RATE = 16000
 
-# Lip gap in mm per unit of weight, in ARKIT_NAMES order: y of the inner middle of the upper lip (vertex 5533) less that of the
-# lower lip (5517) in each expression of ICT-FaceKit (MIT licence; Li et al. 2020), times 10 as that model counts in centimetres;
-# left and right halves of browInnerUp and cheekPuff are added. Zero is the rest face, whose lips just touch.
+# Lip gap in mm per unit of weight, in ARKIT_NAMES order: y of the inner middle of the upper lip (vertex 5533) less
+# that of the lower lip (5517) in each expression of ICT-FaceKit (MIT licence; Li et al. 2020), times 10 as that
+# model counts in centimetres; left and right halves of browInnerUp and cheekPuff are added. Zero is the rest face,
+# whose lips just touch.
 GAP_ROW = np.array([
     -0.0005, -0.0005, 0.0030, 0.0000, 0.0000, -0.4402, 0.1851, 0.1851, -0.0002, -0.0002, 0.0000, 0.0000, 0.0000,
     0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 1.2913, -0.2285, 32.7539, -0.2285,
@@ -48,23 +49,24 @@ LOWER_ROW = np.array([
 
 @dataclass(frozen=True)
 class Style:
-    """How a person speaks: factors on the average articulation. `asymmetry` is signed: positive moves the left side more."""
+    """How a person speaks: factors on the average articulation. A positive `asymmetry` moves the left side more."""
 
     jaw: float = 1.0
     lips: float = 1.0
     rounding: float = 1.0
     spread: float = 1.0
-    clarity: float = 1.0  # above 1 hyper-, below 1 hypo-articulation: lip and rounding gestures together (Lindblom 1990)
+    clarity: float = 1.0  # hyper- (above 1) or hypo-articulation: lips and rounding together (Lindblom 1990)
     upper_face: float = 1.0
     expression: float = 1.0
     asymmetry: float = 0.0
 
     @classmethod
     def from_identity(cls, identity: np.ndarray) -> Style:
-        """Style of a face. identity: (32,) whitened. A fixed smooth function, so that a network can learn it from the mesh.
+        """Style of a face. identity: (32,) whitened. A fixed smooth function: a network can learn it from the mesh.
 
         A random two-layer map with a fixed seed: nobody knows how bones decide manner, but one face must always speak
-        alike and similar faces alike. Gains lie in 0.75..1.3, asymmetry in -0.15..0.15. Raises LSFError on another shape.
+        alike and similar faces alike. Gains lie in 0.75..1.3, asymmetry in -0.15..0.15. Raises LSFError on another
+        shape.
         """
         x = np.asarray(identity, np.float64).reshape(-1)
         if x.shape != (IDENTITY_DIM,):
@@ -102,8 +104,8 @@ class LipConstants:
 class Performance:
     """Tracks at 50 Hz, frame i at i / 50 s. Weights (F, 52) float32 in [0,1] in the order of ARKIT_NAMES.
 
-    neutral: the articulation with small prosodic brow accents; emotional: the same with the feeling. closure, tuck: (F,)
-    float32 in [0,1], 1 where p b m (f v) are in contact. speech: (F,) bool, a phone is sounding.
+    neutral: the articulation with small prosodic brow accents; emotional: the same with the feeling. closure, tuck:
+    (F,) float32 in [0,1], 1 where p b m (f v) are in contact. speech: (F,) bool, a phone is sounding.
     """
 
     neutral: np.ndarray
@@ -140,7 +142,8 @@ def blur(track: np.ndarray, seconds: float) -> np.ndarray:
 
 
 _OPENERS = (
-    "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthShrugUpper", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthShrugUpper", "mouthUpperUpLeft",
+    "mouthUpperUpRight",
 )  # fmt: skip
 
 
@@ -155,8 +158,9 @@ def seal(
     """Make lips touch: (F, 52) weights with openers damped and mouthClose solved so that the contact is exact.
 
     Where closure is 1 the gap `weights @ gap_row` becomes -press_mm or less; where tuck is 1 the lower lip's height
-    `weights @ lower_row` becomes tuck_mm; between, both are blended. Rows: mm per unit of weight. A smile lifts the lower lip
-    past the teeth: then it rolls in less and the jaw opens a little. Weights are clipped to [0,1] first, as a face would.
+    `weights @ lower_row` becomes tuck_mm; between, both are blended. Rows: mm per unit of weight. A smile lifts the
+    lower lip past the teeth: then it rolls in less and the jaw opens a little. Weights are clipped to [0,1] first,
+    as a face would.
     """
     w = np.array(weights, np.float64)
     if not len(w):
@@ -204,14 +208,16 @@ def perform(
     language: str | None = None,
 ) -> Performance:
     """Act a clip. phones: (label, start_s, end_s) in any notation of phones.py; stress: one mark per phone or None;
-    audio16k: (N,) float mono. emotion: a name or alias of emotion.py; intensity 0..2. seed: the free part of the acting.
-    language: as in phones.canonical.
+    audio16k: (N,) float mono. emotion: a name or alias of emotion.py; intensity 0..2. seed: the free part of the
+    acting. language: as in phones.canonical.
 
     Returns F = ceil(N / 16000 * 50) frames. Raises LSFError on unknown phones or emotions and on empty audio.
     """
     audio = np.asarray(audio16k, np.float32).reshape(-1)
     if not len(audio) or not np.isfinite(audio).all():
-        raise LSFError(f"The clip's sound has {len(audio)} samples or is not finite. Give mono float samples at 16 kHz.")
+        raise LSFError(
+            f"The clip's sound has {len(audio)} samples or is not finite. Give mono float samples at 16 kHz."
+        )
     style, constants, lips = style or Style(), constants or GestureConstants(), lips or LipConstants()
     feeling = feelings.feeling(emotion)
     frames = int(np.ceil(len(audio) / SAMPLE_RATE * RATE - 1e-9))
@@ -234,7 +240,9 @@ def perform(
     else:
         gain = 1 + (feeling.articulation - 1) * min(intensity, 1.5)
         acted = to_weights(tracks, opening, style, lips, gain)
-        state = feelings.Moment(speech, level, accents, closure, tracks[:, CHANNEL["pucker"]] + tracks[:, CHANNEL["funnel"]])
+        state = feelings.Moment(
+            speech, level, accents, closure, tracks[:, CHANNEL["pucker"]] + tracks[:, CHANNEL["funnel"]]
+        )
         layer = feelings.layer(feeling, state, intensity, style.expression, style.upper_face, seed)
         felt = seal(sided(feelings.blend(acted, layer, state), style.asymmetry), closure, tuck, lips, gap_row)
     return Performance(
@@ -285,7 +293,9 @@ def to_weights(tracks: np.ndarray, opening: np.ndarray, style: Style, lips: LipC
     return w
 
 
-_SIDED = ("mouthSmile", "mouthUpperUp", "mouthLowerDown", "mouthStretch", "mouthDimple", "browDown", "browOuterUp", "eyeSquint")
+_SIDED = (
+    "mouthSmile", "mouthUpperUp", "mouthLowerDown", "mouthStretch", "mouthDimple", "browDown", "browOuterUp", "eyeSquint",
+)  # fmt: skip
 
 
 def sided(weights: np.ndarray, asymmetry: float) -> np.ndarray:

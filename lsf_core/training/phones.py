@@ -7,8 +7,8 @@ Notations understood:
 - IPA of hand-labelled German (diphthongs written with two vowel letters, `iɐ` for a vowel before a vocalised r);
 - ARPAbet, with or without stress digits.
 
-Features follow the IPA chart (International Phonetic Association, Handbook, 1999): height, backness and rounding of vowels,
-place and manner of consonants. Visemes are not used: the gestural model needs articulators, not mouth pictures.
+Features follow the IPA chart (International Phonetic Association, Handbook, 1999): height, backness and rounding of
+vowels, place and manner of consonants. Visemes are not used: the gestural model needs articulators, not mouth pictures.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from lsf_core.errors import LSFError
 SILENCE = "sil"
 
 _ARPABET = {
-    "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "aʊ", "AX": "ə", "AXR": "ɚ", "AY": "aɪ", "B": "b", "CH": "tʃ", "D": "d",
-    "DH": "ð", "DX": "ɾ", "EH": "ɛ", "ER": "ɝ", "EY": "eɪ", "F": "f", "G": "ɡ", "HH": "h", "IH": "ɪ", "IX": "ɪ", "IY": "i",
-    "JH": "dʒ", "K": "k", "L": "l", "M": "m", "N": "n", "NG": "ŋ", "OW": "oʊ", "OY": "ɔɪ", "P": "p", "R": "ɹ", "S": "s",
-    "SH": "ʃ", "T": "t", "TH": "θ", "UH": "ʊ", "UW": "u", "UX": "u", "V": "v", "W": "w", "Y": "j", "Z": "z", "ZH": "ʒ",
+    "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "aʊ", "AX": "ə", "AXR": "ɚ", "AY": "aɪ", "B": "b", "CH": "tʃ",
+    "D": "d", "DH": "ð", "DX": "ɾ", "EH": "ɛ", "ER": "ɝ", "EY": "eɪ", "F": "f", "G": "ɡ", "HH": "h", "IH": "ɪ",
+    "IX": "ɪ", "IY": "i", "JH": "dʒ", "K": "k", "L": "l", "M": "m", "N": "n", "NG": "ŋ", "OW": "oʊ", "OY": "ɔɪ",
+    "P": "p", "R": "ɹ", "S": "s", "SH": "ʃ", "T": "t", "TH": "θ", "UH": "ʊ", "UW": "u", "UX": "u", "V": "v",
+    "W": "w", "Y": "j", "Z": "z", "ZH": "ʒ",
 }  # fmt: skip
 _ARPABET_SURE = {label for label in _ARPABET if len(label) > 1}
 
@@ -122,7 +123,9 @@ def normal_ipa(label: str, arpabet: bool = False) -> str:
     if arpabet:
         bare = re.sub(r"\d$", "", text).upper()
         if bare not in _ARPABET:
-            raise LSFError(f"Phone label {label!r} is not ARPAbet. Use the 39 ARPAbet symbols and SIL, or IPA throughout.")
+            raise LSFError(
+                f"Phone label {label!r} is not ARPAbet. Use the 39 ARPAbet symbols and SIL, or IPA throughout."
+            )
         return _ARPABET[bare]
     text = _LETTERS.get(text.rstrip("ː"), text)
     text = _MARKS.sub("", text)
@@ -133,11 +136,14 @@ def normal_ipa(label: str, arpabet: bool = False) -> str:
 _BY_LANGUAGE = {"pt": {"y": "ɪ", "æ": "ɐ"}}
 
 
-def canonical(rows: Sequence[Sequence], stress: Sequence[int] | None = None, language: str | None = None) -> list[Phone]:
-    """Phones of a clip in one notation. language: a tag such as 'pt-br', for symbols that its notation uses in its own way.
+def canonical(
+    rows: Sequence[Sequence], stress: Sequence[int] | None = None, language: str | None = None
+) -> list[Phone]:
+    """Phones of a clip in one notation. language: a tag such as 'pt-br', where a notation has ways of its own.
 
-    rows: (label, start_s, end_s) in time order; stress: one number per row (0, 1, 2) or None. ARPAbet digits win over None.
-    Rows without length are dropped. Raises LSFError for a label of no known notation, or when stress has another length.
+    rows: (label, start_s, end_s) in time order; stress: one number per row (0, 1, 2) or None. ARPAbet digits win
+    over None. Rows without length are dropped. Raises LSFError for a label of no known notation, or when stress has
+    another length.
     """
     labels = [str(row[0]).strip() for row in rows]
     if stress is not None and len(stress) != len(labels):

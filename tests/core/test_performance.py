@@ -12,9 +12,15 @@ from lsf_core.training.performance import GAP_ROW, Style, perform
 from lsf_core.training.phones import _ARPABET, _FEATURES, canonical, halves
 
 SIGNATURES = {
-    "happy": ("mouthSmile", "cheekSquint"), "sad": ("browInnerUp", "mouthFrown"), "angry": ("browDown", "noseSneer", "mouthPress"),
-    "surprise": ("browOuterUp", "eyeWide"), "fear": ("browInnerUp", "eyeWide", "mouthStretch"), "disgust": ("noseSneer", "mouthUpperUp"),
-}  # fmt: skip
+    "happy": ("mouthSmile", "cheekSquint"),
+    "sad": ("browInnerUp", "mouthFrown"),
+    "angry": ("browDown", "noseSneer", "mouthPress"),
+    "surprise": ("browOuterUp", "eyeWide"),
+    "fear": ("browInnerUp", "eyeWide", "mouthStretch"),
+    "disgust": ("noseSneer", "mouthUpperUp"),
+}
+
+
 def phones(text):
     return text.split()
 
@@ -23,7 +29,7 @@ WORDS = phones("m a m a p i p o b u b ɛ f ɪ v a t o s ə k i n w u l d j ɔ h 
 
 
 def clip(words=WORDS, length=0.1, before=1.0, after=1.5, pause_at=None):
-    """A clip (phones, stress, audio): silence, the phones (vowels half longer), silence. Vowels are loud, p t k silent."""
+    """A clip (phones, stress, audio): silence, the phones (vowels half longer), silence. Vowels are loud."""
     rng = np.random.default_rng(3)
     rows, marks, t = [("sil", 0.0, before)], [0], before
     for i, ipa in enumerate(words):
@@ -73,7 +79,15 @@ def test_lips_touch_for_every_style_and_on_another_face():
     rng = np.random.default_rng(0)
     for k in range(12):
         row = GAP_ROW * rng.uniform(0.7, 1.3, len(GAP_ROW))
-        made = perform(rows, stress, audio, emotion="happy", style=Style.from_identity(1.5 * rng.standard_normal(32)), seed=k, gap_row=row)
+        made = perform(
+            rows,
+            stress,
+            audio,
+            emotion="happy",
+            style=Style.from_identity(1.5 * rng.standard_normal(32)),
+            seed=k,
+            gap_row=row,
+        )
         for weights in (made.neutral, made.emotional):
             assert (weights @ row)[made.closure >= 1].max() <= 0.01
 
@@ -123,7 +137,12 @@ def test_labiodentals_tuck_the_lower_lip():
 def test_rounding_is_seen_and_starts_early(emotion):
     rows, stress, audio = clip(phones("t i t u t i s w i t o t i k ʊ t e t ɛ n"))
     made = perform(rows, stress, audio, emotion=emotion).emotional
-    value = shape(made, "mouthPucker") + shape(made, "mouthFunnel") - shape(made, "mouthSmile") - shape(made, "mouthStretch")
+    value = (
+        shape(made, "mouthPucker")
+        + shape(made, "mouthFunnel")
+        - shape(made, "mouthSmile")
+        - shape(made, "mouthStretch")
+    )
     rounded = [value[f] for _, f in middles(rows, {"u", "o", "w", "ʊ"})]
     spread = [value[f] for _, f in middles(rows, {"i", "e", "ɛ"})]
     assert min(rounded) > max(spread)
@@ -166,10 +185,10 @@ def test_feelings_show_their_signature(emotion):
 def test_stronger_feelings_show_more_and_none_at_zero():
     rows, stress, audio = clip()
     for emotion, names in SIGNATURES.items():
-        levels = [sum(shape(perform(rows, stress, audio, emotion=emotion, intensity=k).emotional, n).mean() for n in names)
-                  for k in (0.0, 0.5, 1.0, 1.5)]  # fmt: skip
+        acted = [perform(rows, stress, audio, emotion=emotion, intensity=k).emotional for k in (0.0, 0.5, 1.0, 1.5)]
+        levels = [sum(shape(w, n).mean() for n in names) for w in acted]
         assert np.all(np.diff(levels) > 0.03), emotion
-        assert np.array_equal(*(getattr(perform(rows, stress, audio, emotion=emotion, intensity=0), k) for k in ("neutral", "emotional")))
+        assert np.array_equal(acted[0], perform(rows, stress, audio).neutral)
 
 
 def test_feelings_live():
