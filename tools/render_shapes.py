@@ -4,7 +4,8 @@
     python tools/render_shapes.py head.obj --rig rig.npz --out sheet.png --view mouth --shapes neutral jawOpen jawOpen+mouthClose
 
 Needs the `bpy` module and pillow. All heads stand in one scene under one orthographic camera, so a sheet of 53 heads is
-one Workbench render (a few seconds without a graphics card). A shape may be a sum: `jawOpen*0.5+mouthFunnel`.
+one Workbench render (a few seconds without a graphics card). A shape may be a sum: `jawOpen*0.5+mouthFunnel`;
+a template also has `mode1`, `mode2`, ... (identity modes) and `person1` ... `person40` (random identities).
 """
 
 from __future__ import annotations
@@ -64,9 +65,10 @@ def template_rig(path: Path, identity_seed: int | None) -> Rig:
     for side in ("left", "right"):
         ball = np.flatnonzero(names == f"eye_{side}")
         points = template.vertices[ball]
-        reach = np.linalg.norm(points[:, :2] - points[np.argmax(points[:, 2]), :2], axis=1)
-        colour[ball[reach < 0.0055]] = COLOURS["iris"]
-        colour[ball[reach < 0.0022]] = COLOURS["pupil"]
+        out = points - (points.min(axis=0) + points.max(axis=0)) / 2
+        cosine = out[:, 2] / np.linalg.norm(out, axis=1)
+        colour[ball[cosine > np.cos(np.radians(27))]] = COLOURS["iris"]
+        colour[ball[cosine > np.cos(np.radians(10))]] = COLOURS["pupil"]
     marks = {n: vertices[i] for n, i in template.landmarks.items()}
     height = float(np.linalg.norm(marks["nasion"] - marks["chin"]))
     eye = (marks["eye_inner_left"] + marks["eye_outer_left"]) / 2
@@ -75,6 +77,11 @@ def template_rig(path: Path, identity_seed: int | None) -> Rig:
                "eyes": eye * [0, 1, 1], "eye": eye, "eyequarter": eye}
     centres["mouthquarter"] = centres["mouth"]
     shapes = dict(zip(ARKIT_NAMES, template.expressions.astype(np.float64), strict=True))
+    # beside the 52: mode1, mode2, ... of the identity space, and person1, person2, ... drawn from it
+    shapes |= {f"mode{k + 1}": m.astype(np.float64) for k, m in enumerate(template.identity_modes)}
+    for seed in range(1, 41):
+        draw = np.random.default_rng(seed).normal(size=len(template.identity_modes))
+        shapes[f"person{seed}"] = np.tensordot(draw, template.identity_modes, axes=1).astype(np.float64)
     return Rig(vertices, template.faces, shapes, colour, height, centres)
 
 
@@ -181,7 +188,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=230, help="width of one picture in pixels")
     options = parser.parse_args()
     rig = mesh_rig(options.head, options.rig) if options.rig else template_rig(options.head, options.identity)
-    formulas = options.shapes or ["neutral", *rig.shapes]
+    formulas = options.shapes or ["neutral", *(n for n in rig.shapes if not n.startswith(("mode", "person")))]
     columns = min(options.columns, len(formulas))
     render(rig, formulas, options.view, columns, options.tile, options.out)
     print(options.out)

