@@ -32,6 +32,7 @@ from lsf_core.training.gestures import (
     RATE,
     Dominance,
     GestureConstants,
+    Score,
     articulate,
     build_score,
     pulls,
@@ -109,7 +110,7 @@ class Problem:
     """What the search needs of a clip, made once."""
 
     clip: Measured
-    score: object
+    score: Score
     level: np.ndarray
     speech: np.ndarray
     truth: np.ndarray

@@ -158,7 +158,13 @@ class Score:
 
 def build_score(phones: Sequence[Phone]) -> Score:
     """Gestures in time order. A diphthong is two vowels, the first a little longer; a pause is a row of short ones."""
-    kind, middle, half, stress, vowel, contacts, tucks = [], [], [], [], [], [], []
+    kind: list[int] = []
+    middle: list[float] = []
+    half: list[float] = []
+    stress: list[int] = []
+    vowel: list[bool] = []
+    contacts: list[tuple[float, float, float, float]] = []
+    tucks: list[tuple[float, float, float, float]] = []
 
     def add(ipa: str, start: float, end: float, mark: int, name: str = "") -> None:
         kind.append(CLASS[name or class_of(ipa)])
@@ -187,8 +193,8 @@ def build_score(phones: Sequence[Phone]) -> Score:
             after = _room(phones, i + 1, f.bilabial)
             (contacts if f.bilabial else tucks).append((p.start, p.end, before, after))
     return Score(
-        np.array(kind, np.intp), np.array(middle, float), np.array(half, float), np.array(stress, np.intp),
-        np.array(vowel, bool), np.array(contacts, float).reshape(-1, 4), np.array(tucks, float).reshape(-1, 4),
+        np.array(kind, np.intp), np.array(middle, np.float64), np.array(half, np.float64), np.array(stress, np.intp),
+        np.array(vowel, bool), np.array(contacts, np.float64).reshape(-1, 4), np.array(tucks, np.float64).reshape(-1, 4),
     )  # fmt: skip
 
 
@@ -229,7 +235,7 @@ def smooth(track: np.ndarray, natural_hz: float) -> np.ndarray:
     frame = np.rint((t - 2 / omega) * RATE).astype(int)
     first = frame.min()
     kernel = np.bincount(frame - first, response)
-    kernel /= kernel.sum()
+    kernel = kernel / kernel.sum()
     left, right = max(0, -first) + len(kernel), len(kernel)
     flat = track.reshape(len(track), -1)
     out = np.empty_like(flat)

@@ -294,7 +294,8 @@ def to_weights(tracks: np.ndarray, opening: np.ndarray, style: Style, lips: LipC
 
 
 _SIDED = (
-    "mouthSmile", "mouthUpperUp", "mouthLowerDown", "mouthStretch", "mouthDimple", "browDown", "browOuterUp", "eyeSquint",
+    "mouthSmile", "mouthUpperUp", "mouthLowerDown", "mouthStretch", "mouthDimple", "browDown", "browOuterUp",
+    "eyeSquint",
 )  # fmt: skip
 
 
