@@ -16,15 +16,17 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from ..errors import MeshError
-from .correspond import Finder, Match, geodesic, pair_label
+from .correspond import NORMAL_MM, Finder, Match, geodesic, pair_label
 from .facing import Similarity, find_facing
 from .mesh import Surface, triangulate
 from .template import Template
 
 Progress = Callable[[float, str], None]
 
-MAX_FIT_MM = 4.0
-"""A statistical fit whose face region stays farther from the mesh than this (trimmed mean) is not a face."""
+MAX_STRANGENESS = 2.8
+"""Refusal limit of `strangeness`. Measured: heads of both families 0.3-1.5; cube, ellipsoid, torso, blobs 3.6-8."""
+POINT_SHARE = 0.1
+"""Weight of a point-to-point residual beside a point-to-plane one in the statistical fit."""
 MOUTH_REACH_MM = 30.0
 EYE_REACH_MM = 14.0
 
@@ -157,23 +159,58 @@ def locate(mesh: Surface, prepared: Prepared, report: Progress) -> tuple[Similar
     points, normals, _ = mesh.sample(4000, seed=1)
     rng = np.random.default_rng(2)
     skin = prepared.surface
-    area = np.bincount(skin.triangles.ravel(), minlength=len(skin.vertices)) > 0
-    chance = _vertex_area(skin) * area * (0.15 + prepared.weight)
-    pick = rng.choice(len(skin.vertices), size=min(320, int(area.sum())), replace=False, p=chance / chance.sum())
+    chance = _vertex_area(skin) * (0.15 + prepared.weight)
+    pick = rng.choice(len(skin.vertices), size=min(320, int((chance > 0).sum())), replace=False,
+                      p=chance / chance.sum())
     candidates = find_facing(points, normals, skin.vertices[pick], skin.normals[pick])
     report(0.15, "Looking for the face")
     samples, sample_normals, _ = mesh.sample(24000, seed=3)
-    rough = [fit_shape(samples, sample_normals, prepared, c, steps=8, count=500) for c in candidates]
+    rough = [fit_shape(SampleNearest(start, samples, sample_normals), prepared, steps=20, count=500)
+             for start in candidates]
     order = np.argsort([r[2] for r in rough])
-    best = [fit_shape(samples, sample_normals, prepared, rough[i][0], identity=rough[i][1], steps=14, count=2000)
+    report(0.25, "Looking for the face")
+    best = [fit_shape(SurfaceNearest(rough[i][0], mesh), prepared, identity=rough[i][1], steps=10, count=2000)
             for i in order[:2]]
     similarity, identity, score = min(best, key=lambda r: r[2])
-    if not score < MAX_FIT_MM:
+    strange = strangeness(identity, score)
+    if not strange < MAX_STRANGENESS:
         raise MeshError(
-            f"No face was found in this mesh: the best fit of a head stays {score:.1f} mm off (a face is within "
-            f"{MAX_FIT_MM:.0f}). Choose the head mesh; if it is one, hide or separate hair, hat and clothes."
+            f"No face was found in this mesh: the closest head stays {score:.1f} mm off, strangeness {strange:.1f} (a face "
+            f"is below {MAX_STRANGENESS}). Choose the head mesh; if it is one, separate hair, hat and clothes from it."
         )
     return similarity, identity, score
+
+
+def strangeness(identity: np.ndarray, score: float) -> float:
+    """How unlike a face a fit is: millimetres off, plus half the mean squared identity (1 for an average person).
+
+    Enough unlikely identity lets the model imitate a blob; either number alone would let one through.
+    """
+    return score + 0.5 * float(np.mean(identity**2)) if len(identity) else score
+
+
+class SampleNearest:
+    """Nearest of many samples of the mesh, in the canonical frame of `start`: fast and rough."""
+
+    def __init__(self, start: Similarity, samples: np.ndarray, normals: np.ndarray) -> None:
+        self.start, self.points, self.normals = start, start.to_canonical(samples), normals @ start.rotation
+        self.tree = cKDTree(np.concatenate([self.points, NORMAL_MM * self.normals], 1))
+
+    def __call__(self, points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        _, index = self.tree.query(np.concatenate([points, NORMAL_MM * normals], 1))
+        return self.points[index], self.normals[index]
+
+
+class SurfaceNearest:
+    """Exact closest points of the mesh's surface in the canonical frame of `start`: independent of its topology."""
+
+    def __init__(self, start: Similarity, mesh: Surface) -> None:
+        self.start = start
+        self.finder = Finder(Surface(start.to_canonical(mesh.vertices), mesh.triangles, mesh.weld), samples=30000)
+
+    def __call__(self, points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        match = self.finder.query(points, normals)
+        return match.position, match.normal
 
 
 def _vertex_area(surface: Surface) -> np.ndarray:
@@ -182,13 +219,12 @@ def _vertex_area(surface: Surface) -> np.ndarray:
     return np.bincount(surface.triangles.ravel(), np.repeat(area / 3, 3), minlength=len(surface.vertices))
 
 
-def fit_shape(samples: np.ndarray, sample_normals: np.ndarray, prepared: Prepared, start: Similarity, *,
-              identity: np.ndarray | None = None, steps: int = 12, count: int = 1500,
-              ) -> tuple[Similarity, np.ndarray, float]:
+def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, *, identity: np.ndarray | None = None,
+              steps: int = 12, count: int = 1500) -> tuple[Similarity, np.ndarray, float]:
     """Similarity and identity by point-to-plane iterations with a Gaussian prior on the identity.
 
-    samples (N,3), sample_normals (N,3) in mesh units. Returns (similarity, coefficients (K,), score mm): the score is the
-    trimmed mean over the face region of distance plus a penalty for normals that disagree.
+    Returns (similarity, coefficients (K,), score mm): the score is the trimmed mean over the face region of the distance
+    plus a penalty for normals that disagree. With `identity` given, the start is taken as already close.
     """
     skin, modes = prepared.surface, prepared.modes[:, prepared.skin]
     rng = np.random.default_rng(4)
@@ -199,57 +235,53 @@ def fit_shape(samples: np.ndarray, sample_normals: np.ndarray, prepared: Prepare
     basis = modes[:, pick]
     k = len(modes)
     c = np.zeros(k) if identity is None else identity.copy()
-    # The search runs in the canonical frame of the start; `pose` is the small correction found since.
-    points, normals = start.to_canonical(samples), sample_normals @ start.rotation
-    tree = cKDTree(np.concatenate([points, 10.0 * normals], 1))
+    # The search runs in the canonical frame of the start; `pose` is the correction found since.
     pose = Similarity(1.0, np.eye(3), np.zeros(3))
-    effective = 250.0  # neighbouring residuals are correlated; this many count as independent
     score = np.inf
     for step in range(steps + 1):
         shape = base + np.tensordot(c, basis, axes=(0, 0)) if k else base
         x, n = pose.to_mesh(shape), base_normal @ pose.rotation.T
-        _, index = tree.query(np.concatenate([x, 10.0 * n], 1))
-        y, m = points[index], normals[index]
+        y, m = nearest(x, n)
         gap = np.linalg.norm(x - y, axis=1)
         agree = (n * m).sum(1)
         if step == steps:
             cost = (gap + 6.0 * (1.0 - agree))[weight > 0.5]
             score = float(np.sort(cost)[: int(0.85 * len(cost))].mean()) / pose.scale
             break
-        sigma = max(1.5, 12.0 * (1 - step / max(steps - 3, 1)))
+        # From rigid to supple: a wrong pose must be mended by the pose, not painted over by a strange identity.
+        t = 1.0 if identity is not None else step / max(steps - 1, 1)
+        free = 0 if t < 0.3 else min(k, round(k * min(1.0, (t - 0.2) / 0.5) ** 2 + 4))
+        effective = 20.0 * (300.0 / 20.0) ** t  # residuals are correlated; this many count as independent
+        sigma = max(2.0, 16.0 * (1.0 - t))
         w = weight * np.clip(agree, 0, 1) ** 2 / (1 + (gap / sigma) ** 2) ** 2
         w *= effective / max(w.sum(), 1e-9)
-        free = k if (identity is not None or step >= 3) else 0
+        moving = basis[:free]
         jac = np.zeros((len(x), 3, 7 + free))
-        centred = x - pose.translation
+        centre = x.mean(0)
+        centred = x - centre
         jac[:, 0, 1], jac[:, 0, 2] = centred[:, 2], -centred[:, 1]
         jac[:, 1, 0], jac[:, 1, 2] = -centred[:, 2], centred[:, 0]
         jac[:, 2, 0], jac[:, 2, 1] = centred[:, 1], -centred[:, 0]
         jac[:, :, 3:6] = np.eye(3)
         jac[:, :, 6] = centred
         if free:
-            jac[:, :, 7:] = np.moveaxis(pose.scale * basis @ pose.rotation.T, 0, 2)
+            jac[:, :, 7:] = np.moveaxis(pose.scale * moving @ pose.rotation.T, 0, 2)
         # Point-to-plane, with a weak point-to-point part that keeps flat regions from sliding.
         plane = np.einsum("ni,nik->nk", m, jac)
-        r_plane = (m * (y - x)).sum(1)
-        flat = jac.reshape(-1, 7 + free)
-        w3 = np.repeat(w, 3) * 0.1
-        sigma_fit = 1.0
-        normal_matrix = (plane * w[:, None]).T @ plane + (flat * w3[:, None]).T @ flat
-        right = (plane * w[:, None]).T @ r_plane + (flat * w3[:, None]).T @ (y - x).reshape(-1)
-        normal_matrix /= sigma_fit**2
-        right /= sigma_fit**2
-        if free:
-            normal_matrix[7:, 7:] += np.eye(free)
-            right[7:] -= c
-        normal_matrix[np.diag_indices(7)] += 1e-6 * np.trace(normal_matrix[:7, :7])
-        solution = np.linalg.solve(normal_matrix, right)
+        flat, w3 = jac.reshape(-1, 7 + free), np.repeat(w, 3) * POINT_SHARE
+        matrix = (plane * w[:, None]).T @ plane + (flat * w3[:, None]).T @ flat
+        right = (plane * w[:, None]).T @ (m * (y - x)).sum(1) + (flat * w3[:, None]).T @ (y - x).reshape(-1)
+        matrix[np.arange(7, 7 + free), np.arange(7, 7 + free)] += 1.0
+        right[7:] -= c[:free]
+        matrix[np.diag_indices(7)] *= 1.0 + 1e-6
+        solution = np.linalg.solve(matrix, right)
         turn = Rotation.from_rotvec(np.clip(solution[:3], -0.3, 0.3)).as_matrix()
         grow = float(np.exp(np.clip(solution[6], -0.1, 0.1)))
-        pose = Similarity(pose.scale * grow, turn @ pose.rotation, pose.translation + solution[3:6])
-        if free:
-            c = np.clip(c + solution[7:], -4.0, 4.0)
-    return start.after(pose), c, score
+        # Turning and growing happen about the centre of the points, which decouples them from the shift.
+        pose = Similarity(pose.scale * grow, turn @ pose.rotation,
+                          grow * turn @ (pose.translation - centre) + centre + solution[3:6])
+        c[:free] = np.clip(c[:free] + solution[7:], -4.0, 4.0)
+    return nearest.start.after(pose), c, score
 
 
 # -- the fine shape ------------------------------------------------------------------------------------------------

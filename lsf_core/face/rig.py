@@ -11,7 +11,7 @@ import numpy as np
 from ..arkit import ARKIT_NAMES, IDENTITY_DIM, INDEX
 from .contacts import clear_eyeball, correct_template
 from .mesh import check_mesh
-from .parts import eye_centre, find_parts, fit_sphere, part_deltas
+from .parts import find_parts, fit_sphere, part_deltas
 from .register import Progress, Registration, register
 from .template import Template, load_template
 from .transfer import Carrier, skin_deltas
@@ -85,25 +85,28 @@ def _identity(result: Registration) -> np.ndarray:
     return identity
 
 
-def expression_deltas(result: Registration, report: Progress) -> np.ndarray:
-    """Deltas (52,W,3) in canonical millimetres for every welded vertex of a registered mesh."""
-    on_template = correct_template(result, skin_deltas(result))
+def expression_deltas(result: Registration, report: Progress, *, contacts: bool = True) -> np.ndarray:
+    """Deltas (52,W,3) in canonical millimetres for every welded vertex of a registered mesh.
+
+    `contacts=False` leaves the plain transfer: no closing of lids and lips, nothing pushed out of the eyeballs.
+    """
+    on_template = skin_deltas(result)
+    if contacts:
+        on_template = correct_template(result, on_template)
     report(0.8, "Transferring expressions")
     carrier = Carrier(result)
     skin = carrier.carry(on_template)
     report(0.92, "Transferring expressions")
     parts = find_parts(result)
-    lids = np.abs(result.labels[carrier.index, 1]) > 0.3
     rest = carrier.surface.vertices
-    for side, sign in (("left", 1.0), ("right", -1.0)):
+    for side in ("left", "right") if contacts else ():
         balls = [p for p in parts if p.kind == f"eye_{side}"]
         if not balls:
             continue
         biggest = max(balls, key=lambda p: len(p.vertices))
         centre, radius, _ = fit_sphere(result.whole.vertices[biggest.vertices])
-        clear_eyeball(rest, skin, lids & (sign * (rest[:, 0] - eye_centre(result, "left")[0][0]
-                                                  if side == "left" else rest[:, 0]
-                                                  - eye_centre(result, "right")[0][0]) > -25.0), centre, radius)
+        lids = np.linalg.norm(rest - centre, axis=1) < radius + 10.0
+        clear_eyeball(rest, skin, lids, centre, radius)
     deltas = np.zeros((len(ARKIT_NAMES), len(result.whole.vertices), 3))
     deltas[:, carrier.index] = skin
     for part, move in zip(parts, part_deltas(result, parts, carrier.index, skin, _jaw_scale(result, on_template)),
