@@ -78,7 +78,9 @@ def new_curve(action: bpy.types.Action, datablock: Any, path: str) -> Any:
     if hasattr(action, "fcurve_ensure_for_datablock"):
         return action.fcurve_ensure_for_datablock(datablock, path)
     if has_slots():  # 4.4: slots, but the shortcut is not there yet
-        return channelbag(action, datablock.animation_data.action_slot, make=True).fcurves.new(path)
+        bag = channelbag(action, datablock.animation_data.action_slot, make=True)
+        assert bag is not None
+        return bag.fcurves.new(path)
     return action.fcurves.new(path)
 
 

@@ -70,7 +70,8 @@ def find_python(preference: str = "", user_folder: Path | None = None, root: Pat
         if place.is_file():
             return str(place)
     looked = ", ".join(f"'{place}'" for place in places)
-    raise Problem(f"No engine is set up (looked for {looked}). Choose a Python with PyTorch in the add-on's preferences.")
+    raise Problem(f"No engine is set up (looked for {looked}). "
+                  "Choose a Python with PyTorch in the add-on's preferences.")
 
 
 class Engine:
@@ -97,7 +98,8 @@ class Engine:
         except OSError as error:
             raise Problem(f"The engine cannot be started: {command[0]} ({error.strerror or error}). "
                           "Choose another Python in the add-on's preferences.") from error
-        assert self._process.stdin and self._process.stdout and self._process.stderr
+        assert self._process.stdout
+        assert self._process.stderr
         threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True).start()
         threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True).start()
         self.hello = self._ask("hello", {}, limits.start)
@@ -161,6 +163,8 @@ class Engine:
             if line is None:
                 events += self._obituaries()
                 break
+            if self._verdict:
+                continue  # condemned: nothing it still says counts, only that its stdout ends
             try:
                 event = protocol.decode_event(line)
             except protocol.ProtocolError as error:
@@ -200,11 +204,11 @@ class Engine:
         if any(now > deadline for deadline in self._cancelling.values()):
             self._end("The engine did not stop when asked to and was ended.")
         elif now > self._pending.get(self.hello, now):
-            self._end(f"The engine did not start within {self.limits.start:.0f} s and was ended. Try again; if it stays, "
-                      "check the engine's Python in the add-on's preferences.")
+            self._end(f"The engine did not start within {self.limits.start:.0f} s and was ended. Try again; if it "
+                      "stays, check the engine's Python in the add-on's preferences.")
         elif any(now > deadline for deadline in self._pending.values()):
-            self._end(f"The engine gave no sign of life for {self.limits.silence:.0f} s and was ended. Try again, with a "
-                      "shorter strip if it stays.")
+            self._end(f"The engine gave no sign of life for {self.limits.silence:.0f} s and was ended. Try again, with "
+                      "a shorter strip if it stays.")
 
     def _obituaries(self) -> list[protocol.Event]:
         """The process is gone: everything that still waits gets its error."""

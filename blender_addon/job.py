@@ -1,8 +1,8 @@
 """One run of the main job: speech + mesh -> shape keys and a take.
 
-A Job is driven by calling `poll` until it says True: by the modal operator's timer in a window, by a loop in scripts and
-in background mode, where modal operators and timers never run. It holds names rather than Blender's objects, because an
-undo while the engine works makes those invalid. Everything is checked before the first thing is written.
+A Job is driven by calling `poll` until it says True: by the modal operator's timer in a window, by a loop in scripts
+and in background mode, where modal operators and timers never run. It holds names rather than Blender's objects,
+because an undo while the engine works makes those invalid. Everything is checked before the first thing is written.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Job:
         try:
             for event in self._engine.poll():
                 if event.event == protocol.ERROR and event.id in (self._request, self._engine.hello):
-                    self._fail(event.message, event.trace, cancelled=event.kind == protocol.CANCELLED or self._cancelled)
+                    cancelled = event.kind == protocol.CANCELLED or self._cancelled
+                    self._fail(event.message, event.trace, cancelled)
                     return True
                 if event.id == self._request:
                     self._handle(event)
@@ -110,14 +111,15 @@ class Job:
 
     # -- steps ------------------------------------------------------------------------------------------------------
     def _ask(self) -> None:
+        mesh = {"folder": str(self._folder), "vertices": "vertices.npy", "faces": "faces.npy"}
         if self._step == "rig":
-            self._request = self._engine.ask("rig", folder=str(self._folder), vertices="vertices.npy", faces="faces.npy")
+            self._request = self._engine.ask("rig", **mesh)
             return
         speech = self._speech
         self._request = self._engine.ask(
-            "animate", folder=str(self._folder), vertices="vertices.npy", faces="faces.npy", audio=speech.path,
-            audio_name=f"The sound '{speech.name}'", offset=speech.offset, duration=speech.duration, fps=speech.fps,
-            content_seconds=speech.content_seconds, frames=speech.frames, **self._settings,
+            "animate", **mesh, **self._settings, audio=speech.path, audio_name=f"The sound '{speech.name}'",
+            offset=speech.offset, duration=speech.duration, content_seconds=speech.content_seconds, fps=speech.fps,
+            frames=speech.frames,
         )
 
     def _handle(self, event: protocol.Event) -> None:
@@ -174,8 +176,8 @@ class Job:
         self.warnings += mesh_io.hindrances(target, shapes)
         loudest = take.first_frame + int(np.argmax(weights.sum(axis=1)))
         if not mesh_io.moves(target, shapes, scene, loudest):
-            self.warnings.append(f"The keys were written, but '{target.name}' does not move at frame {loudest}. Look for muted "
-                                 "shape keys, drivers, and modifiers that overwrite the shape.")
+            self.warnings.append(f"The keys were written, but '{target.name}' does not move at frame {loudest}. "
+                                 "Look for muted shape keys, drivers, and modifiers that overwrite the shape.")
 
     # -- checking ---------------------------------------------------------------------------------------------------
     def _live(self) -> tuple[bpy.types.Scene, bpy.types.Object]:
@@ -188,7 +190,8 @@ class Job:
         if reason:
             raise Problem(f"{reason} Nothing was changed.")
         if not np.array_equal(mesh_io.read(target).basis, self._mesh.basis):
-            raise Problem(f"'{target.name}' was edited while the engine worked. Nothing was changed; press Animate again.")
+            raise Problem(f"'{target.name}' was edited while the engine worked. Nothing was changed; "
+                          "press Animate again.")
         return scene, target
 
     def _new_shapes(self) -> tuple[list[str], np.ndarray]:
@@ -215,9 +218,10 @@ class Job:
             array = np.load(protocol.inside(str(self._folder), name), allow_pickle=False)
         except (OSError, ValueError) as error:
             raise Problem(f"The engine's result '{name}' cannot be read ({error}). Nothing was changed.") from error
-        fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
-        if not fits or array.dtype.kind != "f":
-            raise Problem(f"The engine's result '{name}' is {array.dtype} {array.shape}, expected {shape}. Nothing was changed.")
+        fits = [want in (None, have) for want, have in zip(shape, array.shape, strict=False)]
+        if array.ndim != len(shape) or not all(fits) or array.dtype.kind != "f":
+            raise Problem(f"The engine's result '{name}' is {array.dtype} {array.shape}, expected {shape}. "
+                          "Nothing was changed.")
         if not np.isfinite(array).all():
             raise Problem(f"The engine's result '{name}' holds numbers that are not finite. Nothing was changed.")
         return array

@@ -1,8 +1,8 @@
 """Takes: an Action of our own per run, with the weights as keys, written in bulk and never over an artist's Action.
 
-The Action that was active before keeps a fake user, so that it survives saving, and stays in the Action list. The object
-gets a slot in the same Action (Blender 4.4+) that holds no curve: Blender's default FBX export looks for shape-key
-animation only on objects that have an Action. An object that has an Action of its own already needs nothing.
+The Action that was active before keeps a fake user, so that it survives saving, and stays in the Action list. The
+object gets a slot in the same Action (Blender 4.4+) that holds no curve: Blender's default FBX export looks for
+shape-key animation only on objects that have an Action. An object that has an Action of its own needs nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Take:
 
 
 def write_take(
-    target: bpy.types.Object, name: str, names: list[str], weights: np.ndarray, start_frame: int, settings: dict[str, Any]
+    target: bpy.types.Object, name: str, names: list[str], weights: np.ndarray, start_frame: int,
+    settings: dict[str, Any],
 ) -> Take:
     """Write a new take and make it the active one.
 
@@ -68,7 +69,7 @@ def write_take(
 
 
 def fill_curve(curve: Any, values: np.ndarray, start_frame: int) -> int:
-    """Key `values` (F,) one a frame, linear; a flat stretch as long as the curve gets its two ends. Number of keys made."""
+    """Key `values` (F,) one a frame, linear; a curve that is flat throughout gets its two ends. Number of keys made."""
     frames = np.arange(len(values), dtype=np.float32) + start_frame
     if np.ptp(values) <= FLAT:
         ends = [0, -1] if len(values) > 1 else [0]
@@ -92,7 +93,8 @@ def is_take(action: bpy.types.Action | None) -> bool:
 
 def takes_of(target: bpy.types.Object) -> list[bpy.types.Action]:
     """The takes made for this object, oldest first."""
-    found = [action for action in bpy.data.actions if is_take(action) and take_settings(action).get("target") == target.name]
+    takes = filter(is_take, bpy.data.actions)
+    found = [action for action in takes if take_settings(action).get("target") == target.name]
     return sorted(found, key=lambda action: take_settings(action).get("number", 0))
 
 
@@ -117,7 +119,7 @@ def _active_action(datablock: Any) -> bpy.types.Action | None:
 
 
 def _carry_to_object(target: bpy.types.Object, action: bpy.types.Action) -> None:
-    """Let the object show the Action too, unless it is the artist's: an Action, NLA tracks, or keys in our last take."""
+    """Give the object a slot in the Action, unless it has animation: an Action, NLA tracks, keys in our last take."""
     if not compat.has_slots():
         return
     data = target.animation_data

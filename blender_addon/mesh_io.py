@@ -52,7 +52,7 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     mesh = target.data
     if mesh.library is not None or target.library is not None:
         library = (mesh.library or target.library).filepath
-        return f"'{name}' is linked from '{library}' and cannot get shape keys. Make it local first (Object > Relations)."
+        return f"'{name}' is linked from '{library}' and cannot get shape keys. Make it local (Object > Relations)."
     if not mesh.vertices or not mesh.polygons:
         return f"'{name}' has no faces. Choose the head's mesh object."
     keys = mesh.shape_keys
@@ -79,8 +79,8 @@ def read(target: bpy.types.Object) -> MeshData:
     basis = basis.reshape(count, 3)
     bad = np.flatnonzero(~np.isfinite(basis).all(axis=1))
     if len(bad):
-        raise Problem(f"'{target.name}' has {len(bad)} of {count} vertices whose position is not a number (NaN or infinite; "
-                      f"the first is {bad[0]}). Delete or move them in Edit Mode.")
+        raise Problem(f"'{target.name}' has {len(bad)} of {count} vertices whose position is not a number (NaN or "
+                      f"infinite; the first is {bad[0]}). Delete or move them in Edit Mode.")
     mesh.calc_loop_triangles()
     triangles = np.empty(len(mesh.loop_triangles) * 3, np.int32)
     mesh.loop_triangles.foreach_get("vertices", triangles)
@@ -148,7 +148,7 @@ def hindrances(target: bpy.types.Object, names: list[str]) -> list[str]:
     drivers = keys.animation_data.drivers if keys.animation_data else []
     driven = [wanted[driver.data_path] for driver in drivers if driver.data_path in wanted]
     if driven:
-        found.append(f"{_listed(driven)} driven on '{target.name}': the driver wins over the keys. Remove it or mute it.")
+        found.append(f"{_listed(driven)} driven on '{target.name}': the driver wins over the keys. Remove or mute it.")
     if target.show_only_shape_key:
         found.append(f"'{target.name}' shows only its active shape key (the pin is on): unpin it to see the take.")
     if target.data.users > 1:

@@ -23,7 +23,7 @@ class LSF_OT_animate(bpy.types.Operator):
     bl_idname = "lsf.animate"
     bl_label = "Animate"
     bl_description = "Make a new take: hear the speech, read the face, and key its shape keys"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
 
     _timer: Any = None
 

@@ -1,4 +1,4 @@
-"""The panel, in the sidebars of the 3D view and of the sequencer. It only shows; `operators` says what can be pressed."""
+"""The panel, in the sidebars of the 3D view and of the sequencer. It shows; `operators` says what can be pressed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ WRAP = 42
 
 
 class _Panel:
+    layout: Any  # set by Blender
     bl_label = "LSF-Animation"
     bl_region_type = "UI"
     bl_category = "LSF"

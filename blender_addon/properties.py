@@ -56,7 +56,7 @@ class LSFSettings(bpy.types.PropertyGroup):
         description="Move the scene's end frame back where the take is longer. It is never made shorter",
     )
     error: StringProperty(name="Error", options={"SKIP_SAVE", "HIDDEN"}, description="What stopped the last job")
-    warnings: StringProperty(name="Warnings", options={"SKIP_SAVE", "HIDDEN"}, description="One a line, from the last job")
+    warnings: StringProperty(name="Warnings", options={"SKIP_SAVE", "HIDDEN"}, description="One a line")
     summary: StringProperty(name="Summary", options={"SKIP_SAVE", "HIDDEN"}, description="What the last job wrote")
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong, told once and well: `Problem` is what the user can mend; `describe` makes the text of a bug report."""
+"""What goes wrong, told once and well: `Problem` is what the user can mend, `describe` makes a bug report."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ def find_root(here: Path = HERE) -> Path:
     for root in (here / "engine", here.parent):
         if (root / "lsf_core" / "protocol.py").is_file():
             return root
-    raise FileNotFoundError(f"lsf_core is neither in '{here / 'engine'}' nor in '{here.parent}'. Install the add-on again.")
+    raise FileNotFoundError(f"lsf_core is neither in '{here / 'engine'}' nor in '{here.parent}'. "
+                            "Install the add-on again.")
 
 
 def _load(name: str) -> ModuleType:

@@ -66,8 +66,8 @@ def refusal(context: bpy.types.Context, scene: bpy.types.Scene) -> str | None:
             return f"The strip '{strip.name}' has no sound. Relink it or choose another."
         owner = strip.id_data
         if owner is not scene and abs(scene_fps(owner) - scene_fps(scene)) > 1e-6:
-            return (f"The strip is in the scene '{owner.name}' at {scene_fps(owner):.3f} fps, the mesh in '{scene.name}' at "
-                    f"{scene_fps(scene):.3f} fps. Set both to the same frame rate.")
+            return (f"The strip is in scene '{owner.name}' at {scene_fps(owner):.3f} fps, the mesh in '{scene.name}' "
+                    f"at {scene_fps(scene):.3f} fps. Set both to the same frame rate.")
         return None
     if not settings.audio_path:
         return "No speech is chosen. Choose a sound strip or a sound file."
@@ -116,12 +116,12 @@ def speech_of_strip(strip: Any, scene: bpy.types.Scene, folder: Path) -> Speech:
 
 
 def _content_seconds(strip: Any, fps: float) -> float | None:
-    """Timeline seconds of the whole file for a strip at another speed, None at normal speed. Raises Problem for ramps."""
+    """Timeline seconds of the whole file for a strip at another speed, else None. Raises Problem for changing speed."""
     if not compat.is_retimed(strip):
         return None
     if len(strip.retiming_keys) > 2:
-        raise Problem(f"The speed of the strip '{strip.name}' changes along the way ({len(strip.retiming_keys)} retiming "
-                      "keys). Give it one speed, or render the sound to a file and use that.")
+        raise Problem(f"The speed of the strip '{strip.name}' changes along the way ({len(strip.retiming_keys)} "
+                      "retiming keys). Give it one speed, or render the sound to a file and use that.")
     return strip.frame_duration / fps
 
 

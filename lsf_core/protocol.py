@@ -108,7 +108,7 @@ def decode_request(line: bytes) -> Request:
 
 
 def decode_event(line: bytes) -> Event:
-    """A line from the engine. Raises ProtocolError. Unknown fields are left out, so that a newer engine may add some."""
+    """A line from the engine. Raises ProtocolError. Unknown fields are left out: a newer engine may add some."""
     fields = _fields(line)
     event = fields.get("event")
     if event not in EVENTS:

@@ -52,7 +52,7 @@ def claim_stdout() -> BinaryIO:
 
 
 class Worker:
-    """Answers requests one at a time. `answer` and `receive` are separate so that tests can drive it without a process."""
+    """Answers requests one at a time. `receive` and `answer` are apart so that tests can drive it without a process."""
 
     def __init__(self, output: BinaryIO, device: str = "auto") -> None:
         self._output = output
@@ -129,7 +129,8 @@ class Worker:
     def _progress_of(self, job: int) -> Progress:
         def progress(fraction: float, text: str = "") -> None:
             self._check(job)
-            self._send(Event(job, protocol.PROGRESS, fraction=min(max(float(fraction), 0.0), 1.0), text=str(text)[:200]))
+            fraction = min(max(float(fraction), 0.0), 1.0)
+            self._send(Event(job, protocol.PROGRESS, fraction=fraction, text=str(text)[:200]))
 
         return progress
 
@@ -149,7 +150,7 @@ class Worker:
         vertices, faces = _mesh(params)
         rig, cached = self._rig_of(vertices, faces, progress)
         if rig.deltas.shape != (len(rig.names), len(vertices), 3):
-            raise AssertionError(f"rig has deltas {rig.deltas.shape} for {len(rig.names)} names, {len(vertices)} vertices")
+            raise AssertionError(f"deltas {rig.deltas.shape} for {len(rig.names)} names and {len(vertices)} vertices")
         _save(params, "deltas.npy", rig.deltas.astype(np.float32))
         return {
             "deltas": "deltas.npy",
@@ -257,7 +258,7 @@ def _explain(error: Exception) -> tuple[str, str]:
     """Kind and message of an exception that is not ours."""
     if type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") and "memory" in str(error).lower():
         return protocol.USER, "The GPU has too little free memory. Close other programs or set the device to CPU."
-    return protocol.BUG, f"The engine failed ({type(error).__name__}: {error}). This is a defect; the log has the trace."
+    return protocol.BUG, f"The engine failed ({type(error).__name__}: {error}). This is a defect: please report it."
 
 
 def _device_name(torch: Any, device: str) -> str:
