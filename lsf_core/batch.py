@@ -15,15 +15,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from .arkit import ARKIT_NAMES, IDENTITY_DIM
+from .audio import SAMPLE_RATE, check_speech, load_audio
 from .errors import LSFError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .animator import Animator
 
 RESULTS = "results.csv"
 REQUIRED, OPTIONAL = ("audio", "output"), ("mesh", "fps", "seed")
+_GROUP = 16  # lines animated together,
+_GROUP_SAMPLES = 240 * SAMPLE_RATE  # or so much sound, whichever comes first: bounds the memory
 _WRITE_EVERY = 2.0  # seconds between writes of the table: with 10,000 lines each write is a megabyte
 
 
@@ -52,105 +56,155 @@ class Row:
         return all(getattr(self, key) == getattr(other, key) for key in keys)
 
 
-def animate_many(
-    manifest: str | os.PathLike[str],
-    folder: str | os.PathLike[str],
-    *,
-    fps: float = 30.0,
-    seed: int = 0,
-    model: str | None = None,
-    device: str = "auto",
-    temperature: float = 0.0,
-    emotion_strength: float = 1.0,
-    edits: bool = True,
-    overwrite: bool = False,
-) -> int:
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all lines; see `Animator.animate`. fps and seed serve lines that have none of their own."""
+
+    fps: float = 30.0
+    seed: int = 0
+    model: str | None = None
+    device: str = "auto"
+    temperature: float = 0.0
+    emotion_strength: float = 1.0
+    edits: bool = True
+    overwrite: bool = False
+
+
+def animate_many(manifest: str | os.PathLike[str], folder: str | os.PathLike[str], settings: Settings) -> int:
     """Animate the lines of `manifest` (CSV, see `read_manifest`) into `folder`.
 
-    fps and seed serve lines that have none. Returns 0 if all takes are there, 1 if any failed. Raises LSFError where
-    the table, the folder or the checkpoint cannot be used at all.
+    Returns 0 if all takes are there, 1 if any failed. Raises LSFError where the table, the folder or the checkpoint
+    cannot be used at all.
     """
     from tqdm import tqdm
 
     table, out = Path(manifest), Path(folder)
-    rows = read_manifest(table, fps, seed)
+    rows = read_manifest(table, settings.fps, settings.seed)
     for row in rows:
-        row.temperature, row.emotion_strength = f"{temperature:g}", f"{emotion_strength:g}"
-        row.edits, row.model = ("yes" if edits else "no"), model or ""
+        row.temperature, row.emotion_strength = f"{settings.temperature:g}", f"{settings.emotion_strength:g}"
+        row.edits, row.model = ("yes" if settings.edits else "no"), settings.model or ""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LSFError(f"Cannot make the folder '{out}' ({error.strerror}). Choose another --out.") from error
-    earlier = {row.output: row for row in read_results(out / RESULTS)}
-
-    engine: Animator | None = None
-    faces: dict[Path, np.ndarray] = {}
-    skipped, written = 0, time.monotonic()
+    there = 0 if settings.overwrite else mark_finished(rows, out)
+    todo = [row for row in rows if row.status == "waiting"]
+    maker, written = _Maker(table.parent, out, settings), time.monotonic()
     try:
-        bar = tqdm(rows, unit="clip", desc="Animating", file=sys.stderr)
-        for row in bar:
-            bar.set_postfix_str(row.output[-30:], refresh=False)
-            if row.status == "failed":  # the line itself is wrong
-                continue
-            target, before = out / row.output, earlier.get(row.output)
-            known = before is not None and before.status == "done"
-            if target.is_file() and not overwrite and (before is None or (known and before.same_take(row))):
-                if before is not None:
-                    row.frames, row.seconds, row.message = before.frames, before.seconds, before.message
-                row.status = "done"
-                skipped += 1
-                continue
-            try:
-                begun = time.perf_counter()
-                audio, identity = _read_inputs(row, table.parent, faces)
-                if engine is None:
-                    from .animator import load_model
-
-                    engine = _whole_run(load_model, model, device)
-                motion = engine.animate(
-                    audio,
-                    16_000,
-                    identity=identity,
-                    fps=float(row.fps),
-                    seed=int(row.seed),
-                    temperature=temperature,
-                    emotion_strength=emotion_strength,
-                    edits=edits,
-                )
-                motion.save(target)
-                row.status, row.frames = "done", str(len(motion))
-                row.seconds = f"{time.perf_counter() - begun:.2f}"
-            except _WholeRunFailed as failure:
-                raise failure.error from None
-            except Exception as error:  # whatever it is, the other lines go on
-                plain = isinstance(error, LSFError)
-                row.status = "failed"
-                row.message = " ".join((str(error) if plain else f"{type(error).__name__}: {error}").split())
-                tqdm.write(f"line {row.line}: error: {row.message}", file=sys.stderr)
-            if time.monotonic() - written > _WRITE_EVERY:
-                write_results(out / RESULTS, rows)
-                written = time.monotonic()
+        with tqdm(total=len(rows), initial=len(rows) - len(todo), unit="clip", file=sys.stderr) as bar:
+            for row in todo:
+                maker.add(row)
+                if maker.is_full or row is todo[-1]:
+                    for done in maker.make():
+                        bar.update()
+                        if done.status == "failed":
+                            tqdm.write(f"line {done.line}: error: {done.message}", file=sys.stderr)
+                if time.monotonic() - written > _WRITE_EVERY:
+                    write_results(out / RESULTS, rows)
+                    written = time.monotonic()
     finally:
         write_results(out / RESULTS, rows)
-    failed = sum(row.status == "failed" for row in rows)
-    made = sum(row.status == "done" for row in rows) - skipped
-    print(f"{out}: {made} made, {skipped} were there, {failed} failed; see {out / RESULTS}")
+    failed = [row for row in rows if row.status == "failed"]
+    made = len(rows) - len(failed) - there
+    print(f"{out}: {made} made, {there} were there, {len(failed)} failed; see {out / RESULTS}")
     return 1 if failed else 0
 
 
-class _WholeRunFailed(Exception):
-    """What stops every line, not only this one: no checkpoint, no such device."""
+def mark_finished(rows: list[Row], out: Path) -> int:
+    """Set the status of lines whose take is in `out`, made with the same settings, to `done`; returns how many."""
+    earlier = {row.output: row for row in read_results(out / RESULTS)}
+    count = 0
+    for row in rows:
+        before = earlier.get(row.output)
+        # A take without an entry is whole all the same (it appears by renaming): the run ended before its table did.
+        trusted = before is None or before.status == "waiting" or (before.status == "done" and before.same_take(row))
+        if row.status == "waiting" and trusted and (out / row.output).is_file():
+            row.status = "done"
+            if before is not None:
+                row.frames, row.seconds = before.frames, before.seconds
+            count += 1
+    return count
 
-    def __init__(self, error: LSFError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
+class _Maker:
+    """Collects lines and animates them together: the windows of several clips go through the network as one batch."""
 
-def _whole_run(load, *arguments) -> Animator:
-    try:
-        return load(*arguments)
-    except LSFError as error:
-        raise _WholeRunFailed(error) from error
+    def __init__(self, base: Path, out: Path, settings: Settings) -> None:
+        self.base, self.out, self.settings = base, out, settings
+        self.engine: Animator | None = None
+        self.faces: dict[Path, np.ndarray] = {}
+        self.ready: list[tuple[Row, np.ndarray, np.ndarray]] = []  # line, samples at 16 kHz, identity
+        self.failed: list[Row] = []
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.ready) >= _GROUP or sum(len(audio) for _, audio, _ in self.ready) > _GROUP_SAMPLES
+
+    def add(self, row: Row) -> None:
+        """Read a line's sound and face, or note why they cannot be used."""
+        try:
+            audio = load_audio(_find(row.audio, self.base))
+            check_speech(audio, f"The sound '{row.audio}'")
+            identity = self._face(row.mesh) if row.mesh else np.zeros(IDENTITY_DIM, np.float32)
+            self.ready.append((row, audio, identity))
+        except Exception as error:  # whatever it is, the other lines go on
+            self._fail(row, error)
+
+    def make(self) -> list[Row]:
+        """Animate and save what was added; returns the lines, each now `done` or `failed`."""
+        ready, failed = self.ready, self.failed
+        self.ready, self.failed = [], []
+        if ready and self.engine is None:
+            from .animator import load_model
+
+            self.engine = load_model(self.settings.model, self.settings.device)
+        try:
+            self._animate(ready)
+        except Exception:  # such as too little memory for all of them at once
+            for single in [line for line in ready if line[0].status == "waiting"]:
+                try:
+                    self._animate([single])
+                except Exception as error:
+                    self._fail(single[0], error)
+        failed += self.failed
+        self.failed = []
+        return [*(row for row, _, _ in ready if row.status == "done"), *failed]
+
+    def _animate(self, lines: list[tuple[Row, np.ndarray, np.ndarray]]) -> None:
+        """What `Animator.animate` does for one clip, for several."""
+        if not lines or self.engine is None:
+            return
+        from .edits import apply_edits
+        from .motion import Motion, frame_count
+        from .speech import FEATURE_RATE
+
+        begun, settings = time.perf_counter(), self.settings
+        clips, seeds = [audio for _, audio, _ in lines], [int(row.seed) for row, _, _ in lines]
+        identities = np.stack([identity for _, _, identity in lines])
+        raws = self.engine.raw_weights(clips, identities, seeds, settings.temperature)
+        for (row, audio, _), raw in zip(lines, raws, strict=True):
+            weights = raw.neutral + settings.emotion_strength * (raw.emotional - raw.neutral)
+            frames = frame_count(len(audio) / SAMPLE_RATE, float(row.fps))
+            motion = Motion(ARKIT_NAMES, weights, FEATURE_RATE).resample(float(row.fps), frames)
+            if settings.edits:
+                motion = apply_edits(motion, audio, seed=int(row.seed))
+            motion.save(self.out / row.output)
+            row.status, row.frames = "done", str(len(motion))
+            row.seconds = f"{(time.perf_counter() - begun) / len(lines):.2f}"
+
+    def _face(self, name: str) -> np.ndarray:
+        """The identity of a mesh, read once for all lines that name it."""
+        mesh = _find(name, self.base)
+        if mesh not in self.faces:
+            from .face import load_mesh, read_identity
+
+            self.faces[mesh] = read_identity(*load_mesh(mesh))
+        return self.faces[mesh]
+
+    def _fail(self, row: Row, error: Exception) -> None:
+        text = str(error) if isinstance(error, LSFError) else f"{type(error).__name__}: {error}"
+        row.status, row.message = "failed", " ".join(text.split())
+        self.failed.append(row)
 
 
 def read_manifest(path: Path, fps: float, seed: int) -> list[Row]:
@@ -222,22 +276,6 @@ def _row(number: int, line: Mapping[str, str | None], fps: float, seed: int) -> 
     if trouble:
         row.status, row.message = "failed", trouble
     return row
-
-
-def _read_inputs(row: Row, base: Path, faces: dict[Path, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-    """The line's samples at 16 kHz and its face's identity (None: average); a mesh is read once for all lines."""
-    from .audio import check_speech, load_audio
-
-    audio = load_audio(_find(row.audio, base))
-    check_speech(audio, f"The sound '{row.audio}'")
-    if not row.mesh:
-        return audio, None
-    mesh = _find(row.mesh, base)
-    if mesh not in faces:
-        from .face import load_mesh, read_identity
-
-        faces[mesh] = read_identity(*load_mesh(mesh))
-    return audio, faces[mesh]
 
 
 def _find(name: str, base: Path) -> Path:

@@ -173,11 +173,9 @@ def _rig(options: argparse.Namespace) -> int:
 
 
 def _animate_many(options: argparse.Namespace) -> int:
-    from .batch import animate_many
+    from .batch import Settings, animate_many
 
-    return animate_many(
-        options.manifest,
-        options.out,
+    settings = Settings(
         fps=options.fps,
         seed=options.seed,
         model=options.model,
@@ -187,6 +185,7 @@ def _animate_many(options: argparse.Namespace) -> int:
         edits=not options.no_edits,
         overwrite=options.overwrite,
     )
+    return animate_many(options.manifest, options.out, settings)
 
 
 def read_identity_of(mesh: str) -> np.ndarray:

@@ -288,6 +288,60 @@ def test_a_line_gives_the_same_take_as_animate(tmp_path, clip, model):
     assert np.array_equal(take(out)["weights"], take(tmp_path / "many.npz")["weights"])
 
 
+def lengths(folder: Path) -> list[str]:
+    """Lines of a table for clips of 0.5, 1.3 and 2.1 s."""
+    for seconds in (0.5, 1.3, 2.1):
+        sf.write(folder / f"{seconds}.wav", load_audio(DEMO_SPEECH, 0.5, seconds), 16000)
+    return [f"{seconds}.wav,{seconds}.npz,30,3" for seconds in (0.5, 1.3, 2.1)]
+
+
+def test_what_else_is_in_the_table_changes_no_take(tmp_path, model):
+    """Lines go through the network together; each comes out as it would alone."""
+    lines = lengths(tmp_path)
+    options = ["--model", model, "--temperature", "1"]
+    for name, some in (("together", lines), *((f"alone{i}", [line]) for i, line in enumerate(lines))):
+        manifest = table(tmp_path / "m.csv", *some)
+        assert cli.main(["animate-many", manifest, "--out", str(tmp_path / name), *options]) == 0
+    for i, seconds in enumerate((0.5, 1.3, 2.1)):
+        together = take(tmp_path / "together" / f"{seconds}.npz")
+        alone = take(tmp_path / f"alone{i}" / f"{seconds}.npz")
+        assert len(together["weights"]) == round(30 * seconds)
+        assert together["weights"] == pytest.approx(alone["weights"], abs=1e-5)
+
+
+def test_too_little_memory_for_several_clips_at_once_is_no_failure(tmp_path, model, monkeypatch):
+    from lsf_core.animator import Animator
+
+    whole = Animator.raw_weights
+
+    def small_machine(self, clips, *rest):
+        if len(clips) > 1:
+            raise MemoryError
+        return whole(self, clips, *rest)
+
+    monkeypatch.setattr(Animator, "raw_weights", small_machine)
+    manifest = table(tmp_path / "m.csv", *lengths(tmp_path))
+    assert cli.main(["animate-many", manifest, "--out", str(tmp_path / "o"), "--model", model]) == 0
+    assert [row["status"] for row in results(tmp_path / "o")] == ["done"] * 3
+
+
+def test_a_defect_in_one_line_is_told_by_its_kind_and_the_others_are_made(tmp_path, capsys, model, monkeypatch):
+    from lsf_core.motion import Motion
+
+    save = Motion.save
+
+    def cursed(self: Motion, path: Path) -> None:
+        if path.name == "1.3.npz":
+            raise ZeroDivisionError("no luck")
+        save(self, path)
+
+    monkeypatch.setattr(Motion, "save", cursed)
+    manifest = table(tmp_path / "m.csv", *lengths(tmp_path))
+    assert cli.main(["animate-many", manifest, "--out", str(tmp_path / "o"), "--model", model]) == 1
+    assert [row["status"] for row in results(tmp_path / "o")] == ["done", "failed", "done"]
+    assert "line 3: error: ZeroDivisionError: no luck" in capsys.readouterr().err
+
+
 def test_lines_that_fail_are_told_and_do_not_stop_the_rest(tmp_path, capsys, clip, model):
     sf.write(tmp_path / "quiet.wav", np.zeros(16000), 16000)
     manifest = table(
