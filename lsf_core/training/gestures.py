@@ -83,6 +83,8 @@ class Dominance:
     silence: float
     rest: float
     natural_hz: float
+    eager: float = 1.0  # strength and least half length (s) of the glide w, whose whole point is its rounding
+    eager_half: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class GestureConstants:
 
     jaw: Dominance = Dominance(0.038, 0.65, -0.005, 2.2, 0.45, 0.7, 0.07, 9.0)
     lips: Dominance = Dominance(0.038, 0.65, 0.000, 2.2, 0.50, 0.7, 0.07, 9.0)
-    round: Dominance = Dominance(0.062, 0.32, 0.005, 1.9, 0.52, 3.0, 0.005, 9.0)
+    round: Dominance = Dominance(0.062, 0.32, 0.005, 1.9, 0.52, 3.0, 0.005, 9.0, eager=1.2, eager_half=0.04)
     spread: Dominance = Dominance(0.060, 0.70, 0.020, 2.0, 1.2, 2.0, 0.10, 6.0)
     tongue: Dominance = Dominance(0.030, 0.4, 0.000, 2.0, 1.0, 0.6, 0.02, 10.0)
     loudness: float = 0.60  # share of jaw and lip opening that follows loudness
@@ -112,13 +114,13 @@ TARGETS: dict[str, tuple[float, ...]] = {
     "silence": (0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00),
     "pause": (0.15, 0.03, 0.02, 0.04, 0.00, 0.00, 0.00, 0.00),
     "open": (0.39, 0.16, 0.10, 0.00, 0.00, 0.04, 0.02, 0.00),
-    "open round": (0.18, 0.10, 0.06, 0.37, 0.16, 0.00, 0.00, 0.00),
+    "open round": (0.18, 0.10, 0.06, 0.45, 0.16, 0.00, 0.00, 0.00),
     "low front": (0.38, 0.16, 0.12, 0.00, 0.00, 0.10, 0.06, 0.00),
     "low back": (0.18, 0.12, 0.08, 0.05, 0.00, 0.04, 0.02, 0.00),
     "mid": (0.19, 0.10, 0.06, 0.00, 0.00, 0.04, 0.02, 0.00),
     "mid rhotic": (0.09, 0.10, 0.05, 0.27, 0.07, 0.00, 0.00, 0.00),
     "mid front": (0.28, 0.14, 0.10, 0.00, 0.00, 0.12, 0.08, 0.00),
-    "mid round": (0.12, 0.06, 0.03, 0.60, 0.13, 0.00, 0.00, 0.00),
+    "mid round": (0.12, 0.06, 0.03, 0.72, 0.13, 0.00, 0.00, 0.00),
     "near front": (0.18, 0.12, 0.08, 0.00, 0.00, 0.12, 0.08, 0.00),
     "near round": (0.06, 0.06, 0.03, 0.44, 0.10, 0.00, 0.00, 0.00),
     "close front": (0.15, 0.14, 0.10, 0.00, 0.00, 0.18, 0.14, 0.00),
@@ -128,7 +130,7 @@ TARGETS: dict[str, tuple[float, ...]] = {
     "labiodental": (0.04, 0.00, 0.06, 0.00, 0.00, 0.05, 0.03, 0.00),
     "dental": (0.08, 0.12, 0.06, 0.00, 0.00, 0.05, 0.03, 0.22),
     "sibilant": (0.09, 0.16, 0.10, 0.00, 0.00, 0.12, 0.08, 0.00),
-    "hush": (0.08, 0.14, 0.10, 0.18, 0.18, 0.00, 0.00, 0.00),
+    "hush": (0.08, 0.14, 0.10, 0.24, 0.18, 0.00, 0.00, 0.00),
     "alveolar": (0.13, 0.10, 0.06, 0.05, 0.00, 0.06, 0.03, 0.00),
     "lateral": (0.18, 0.10, 0.06, 0.06, 0.00, 0.05, 0.03, 0.00),
     "rhotic": (0.05, 0.08, 0.05, 0.40, 0.10, 0.00, 0.00, 0.00),
@@ -192,10 +194,9 @@ def build_score(phones: Sequence[Phone]) -> Score:
             before = _room(phones, i - 1, f.bilabial)
             after = _room(phones, i + 1, f.bilabial)
             (contacts if f.bilabial else tucks).append((p.start, p.end, before, after))
-    return Score(
-        np.array(kind, np.intp), np.array(middle, np.float64), np.array(half, np.float64), np.array(stress, np.intp),
-        np.array(vowel, bool), np.array(contacts, np.float64).reshape(-1, 4), np.array(tucks, np.float64).reshape(-1, 4),
-    )  # fmt: skip
+    touch, teeth = (np.array(spans, np.float64).reshape(-1, 4) for spans in (contacts, tucks))
+    times = np.array([middle, half], np.float64)
+    return Score(np.array(kind, np.intp), *times, np.array(stress, np.intp), np.array(vowel, bool), touch, teeth)
 
 
 def _room(phones: Sequence[Phone], i: int, bilabial: bool) -> float:
@@ -212,8 +213,10 @@ def pulls(score: Score, frames: int, shape: Dominance) -> tuple[np.ndarray, np.n
 
     The weights of all gestures on a frame and of the rest position add up to 1. Cells outside the clip have weight 0.
     """
-    width = shape.base + shape.stretch * score.half
+    glide = score.kind == CLASS["labiovelar"]
+    width = shape.base + shape.stretch * np.where(glide, np.maximum(score.half, shape.eager_half), score.half)
     strength = np.where(score.vowel, shape.vowel, 1.0)
+    strength[glide] = shape.eager
     strength[score.kind <= CLASS["pause"]] = shape.silence
     reach = int(np.ceil(min(0.6, 2.6 * float(width.max(initial=0.05))) * RATE))
     centre = score.middle - shape.lead
