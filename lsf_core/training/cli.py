@@ -45,10 +45,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--lsf-steps", type=int, default=16000)
     p.add_argument("--prior-seconds", type=float, default=float("inf"))
     p.add_argument("--lsf-seconds", type=float, default=float("inf"))
-    p.add_argument("--batch", type=int, default=64)
+    p.add_argument("--batch", type=int, default=128, help="windows of 8 s in a step; shorter windows: more")
     p.add_argument("--articulation-layers", type=int, nargs="+", default=[2, 4])
     p.add_argument("--emotion-layers", type=int, nargs="+", default=[2, 3])
     p.add_argument("--ablate", choices=["emotion", "identity", "fusion", "decoder-emotion"], action="append", default=[])
+    p.add_argument("--freeze-decoder", action="store_true", help="as in the paper")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--note", default="", help="kept in the checkpoint, for instance the commit")
     p.add_argument("--tiny", action="store_true", help="a few utterances and steps: tries every line, learns nothing")
@@ -86,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
                 args.work / "prior.pt", 2 * args.batch, log=log)
 
     speech = load_pretrained(args.encoder, tuple(args.articulation_layers), tuple(args.emotion_layers)).to(device)
+    if device.type == "cuda":
+        speech.model.half()         # the encoder is frozen; what it hears is computed in float32 before it
     config = LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim)
     for piece in args.ablate:
         switch = {"emotion": "use_emotion", "identity": "use_identity", "fusion": "use_fusion",
@@ -93,10 +96,10 @@ def main(argv: list[str] | None = None) -> int:
         config = replace(config, **{switch: False})
     network = LSFNetwork(config, prior, len(args.articulation_layers), len(args.emotion_layers)).to(device)
     train_lsf(network, speech, data, loss, LoopConfig(args.lsf_steps, args.lsf_seconds, **steps),
-              args.work / "lsf.pt", args.batch, (100, 200) if args.tiny else (100, 200, 300, 400), log=log)
+              args.work / "lsf.pt", args.batch, (100, 200) if args.tiny else (100, 200, 300, 400), tune_decoder=not args.freeze_decoder, log=log)
 
     about = {"note": args.note, "data": minutes, "held_out": "see lsf_core/training/corpus.py", "seed": args.seed,
-             "torch": torch.__version__, "device": str(device), "ablate": args.ablate}
+             "torch": torch.__version__, "device": str(device), "ablate": args.ablate, "passes": args.passes}
     digest = save_checkpoint(args.out / "lsf-animation.safetensors", speech, network, about)
     log(json.dumps({"saved": str(args.out / "lsf-animation.safetensors"), "sha256": digest,
                     "s": time.monotonic() - begin}))

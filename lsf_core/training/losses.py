@@ -23,7 +23,7 @@ class LossWeights:
     """Weights are dimensionless (0..1), vertices and gaps in centimetres, so that all terms are of similar size."""
 
     weight: float = 1.0
-    velocity: float = 2.0
+    velocity: float = 4.0
     vertex: float = 1.0
     closure: float = 0.5
     latent: float = 0.5

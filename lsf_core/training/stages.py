@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..network import LSFNetwork, MotionPrior
-from ..speech import SpeechEncoder, SpeechFeatures
+from ..speech import SpeechEncoder
 from .loop import LoopConfig, run
 from .losses import LossWeights, MotionLoss, target_of
 from .windows import Mixture
@@ -19,7 +19,7 @@ Log = Callable[[str], None]
 
 
 def train_prior(prior: MotionPrior, data: Mixture, loss: MotionLoss, config: LoopConfig, resume: Path,
-                batch: int = 128, frames: int = 128, log: Log = print) -> None:
+                batch: int = 256, frames: int = 128, log: Log = print) -> None:
     """Stage 1: reconstruct motion through the codebooks. Half of the windows are neutral deliveries."""
 
     def step(_: int) -> dict[str, Tensor]:
@@ -33,25 +33,27 @@ def train_prior(prior: MotionPrior, data: Mixture, loss: MotionLoss, config: Loo
 
 
 def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: MotionLoss, config: LoopConfig,
-              resume: Path, batch: int = 64, lengths: tuple[int, ...] = (100, 200, 300, 400), felt_share: float = 0.7,
-              log: Log = print) -> None:
-    """Stage 2: predict the prior's latents from sound; codebooks and decoder stay frozen.
+              resume: Path, batch: int = 128, lengths: tuple[int, ...] = (100, 200, 300, 400), felt_share: float = 0.7,
+              tune_decoder: bool = True, log: Log = print) -> None:
+    """Stage 2: predict the prior's latents from sound; the codebooks stay frozen.
+
+    tune_decoder: the paper freezes the decoder, too. But predicted codes flicker where true ones do not (pauses,
+    sounds that could be two things), and a decoder that has only seen true codes plays the flicker; tuned along, it
+    learns to smooth it.
 
     A share of the windows is asked for without emotion (`feel=False`) and must give the neutral delivery: that is how
     the network learns what the voice adds to the words, which `emotion_strength` later scales.
     """
     network.prior.requires_grad_(False)
+    network.prior.decoder.requires_grad_(tune_decoder)
     device = next(network.parameters()).device
-    half = device.type == "cuda"
     total = batch * max(lengths)
 
     def step(number: int) -> dict[str, Tensor]:
         network.prior.eval()                                      # no codebook updates, no dropout in the decoder
         frames = lengths[number % len(lengths)]
         windows = data.batch(min(total // frames, 2 * batch), frames)
-        with torch.autocast(device.type, torch.float16, enabled=half):
-            features = speech(windows.audio)
-        features = SpeechFeatures(features.articulation.float(), features.emotion.float())
+        features = speech(windows.audio)
         felt = torch.rand(len(windows.audio), device=device, generator=data.generator) < felt_share
         target = target_of(windows, felt)
         goal = network.prior.quantised_target(target)

@@ -1,0 +1,134 @@
+"""The network: HIFB's linear form is exact, padding and batches change nothing, identity and emotion matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lsf_core.errors import ModelError
+from lsf_core.network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
+from lsf_core.network.hifb import PairCrossAttention, pairwise_cross_attention
+from lsf_core.speech import FEATURE_RATE, SpeechConfig, SpeechEncoder, SpeechFeatures
+
+TINY_WHISPER = {"model_type": "whisper", "d_model": 32, "encoder_attention_heads": 2, "encoder_ffn_dim": 64,
+                "num_mel_bins": 80, "max_source_positions": 200, "activation_function": "gelu"}
+CONV = {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+TINY_WAVE = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, **CONV}
+
+
+def small_network(seed: int = 0, **changes) -> LSFNetwork:
+    torch.manual_seed(seed)
+    prior = MotionPrior(PriorConfig(width=32, heads=2, mlp=48, groups=4, codes=16, code_dim=4))
+    prior.quantiser.codebook = torch.randn(4, 16, 4)
+    config = LSFConfig(articulation_dim=64, emotion_dim=64, width=32, heads=2, mlp=48, layers=2, **changes)
+    return LSFNetwork(config, prior).eval()
+
+
+def features(batch: int, frames: int, seed: int = 0) -> SpeechFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    return SpeechFeatures(*(torch.randn(batch, frames, 64, generator=generator) for _ in range(2)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pair_attention_equals_its_definition_over_all_pairs(masked):
+    torch.manual_seed(1)
+    layer = PairCrossAttention(48, 4).double()
+    tokens, motion, emotion = (torch.randn(3, n, 48, dtype=torch.float64) for n in (4, 17, 17))
+    mask = torch.arange(17) < torch.tensor([17, 9, 1])[:, None] if masked else None
+    linear = layer(tokens, motion, emotion, mask)
+    pairs = pairwise_cross_attention(layer, tokens, motion, emotion, mask)
+    torch.testing.assert_close(linear, pairs, rtol=1e-12, atol=1e-12)
+
+
+def test_padded_batch_equals_single_clips():
+    network = small_network()
+    long, short = features(1, 60, 1), features(1, 35, 2)
+    padded = SpeechFeatures(*(torch.cat([a, torch.nn.functional.pad(b, (0, 0, 0, 25), value=7.0)])
+                              for a, b in ((long.articulation, short.articulation), (long.emotion, short.emotion))))
+    mask = torch.arange(60) < torch.tensor([60, 35])[:, None]
+    identity = torch.randn(2, 32)
+    both = network(padded, identity, mask)
+    alone = network(short, identity[1:])
+    torch.testing.assert_close(both.latent[1, :35], alone.latent[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(both.motion[1, :35], alone.motion[0], rtol=1e-4, atol=1e-5)
+
+
+def test_codes_of_a_frame_do_not_depend_on_the_clip_around_it():
+    prior = small_network().prior
+    latent = torch.randn(2, 50, 16)
+    whole = prior.quantise(latent)
+    assert torch.equal(prior.quantise(latent[1:, 20:30]), whole[1:, 20:30])
+
+
+def test_quantising_takes_the_nearest_code_of_every_group():
+    prior = small_network().prior
+    latent = torch.randn(1, 9, 16)
+    found = prior.quantise(latent).view(9, 4, 4)
+    book = prior.quantiser.codebook
+    for frame in range(9):
+        for group in range(4):
+            distance = (latent[0, frame].view(4, 4)[group] - book[group]).norm(dim=-1)
+            torch.testing.assert_close(found[frame, group], book[group][distance.argmin()])
+
+
+def test_sampling_follows_the_softmax_of_distances():
+    """A share of drawn codes within 4 standard errors of softmax(-d^2 / T), for each of 16 codes."""
+    prior = small_network().prior
+    latent, temperature, count = torch.randn(1, 1, 16), 8.0, 20_000
+    uniform = torch.rand(1, count, 4, 16, generator=torch.Generator().manual_seed(3))
+    drawn = prior.quantise(latent.expand(1, count, 16), temperature, -(-uniform.log()).log())
+    chance = (-prior.distances(latent) / temperature).softmax(-1)[0, 0, 0]
+    share = (drawn.view(count, 4, 4)[:, None, 0] - prior.quantiser.codebook[0]).norm(dim=-1).lt(1e-5).float().mean(0)
+    assert ((share - chance).abs() < 4 * (chance * (1 - chance) / count).sqrt() + 1e-4).all()
+
+
+def test_identity_and_emotion_change_the_motion_and_can_be_switched_off():
+    network, x = small_network(), features(1, 40)
+    one, two = torch.zeros(1, 32), torch.randn(1, 32, generator=torch.Generator().manual_seed(5)) * 2
+    assert (network.latent(x, one) - network.latent(x, two)).abs().max() > 1e-3
+    other = SpeechFeatures(x.articulation, x.emotion + 1.0 * torch.randn_like(x.emotion))
+    assert (network.latent(x, one) - network.latent(other, one)).abs().max() > 1e-3
+    torch.testing.assert_close(network.latent(x, one, feel=False), network.latent(other, one, feel=False))
+    plain = small_network(use_identity=False, use_emotion=False)
+    torch.testing.assert_close(plain.latent(x, one), plain.latent(other, two))
+
+
+@pytest.mark.parametrize(("kind", "settings"), [
+    ("whisper", TINY_WHISPER), ("hubert", TINY_WAVE), ("wavlm", TINY_WAVE), ("wav2vec2", TINY_WAVE)])
+def test_every_encoder_gives_50_frames_a_second(kind, settings):
+    torch.manual_seed(0)
+    encoder = SpeechEncoder(SpeechConfig({**settings, "model_type": kind}, (1, 2), (1,)))
+    audio = torch.randn(2, 16000 + 100) * 0.1
+    out = encoder(audio)
+    assert out.articulation.shape == (2, 51, 64)
+    assert out.emotion.shape == (2, 51, 32)
+    assert FEATURE_RATE == 50
+    torch.testing.assert_close(encoder(audio[:1]).articulation, out.articulation[:1], rtol=1e-3, atol=1e-4)
+
+
+def test_log_mel_is_whispers_own():
+    """Against transformers' feature extractor on the same second; it pads to 30 s, which only lowers the floor."""
+    from transformers import WhisperFeatureExtractor
+
+    rng = np.random.default_rng(0)
+    audio = (rng.standard_normal(16000) * 0.1).astype(np.float32)
+    theirs = WhisperFeatureExtractor()(audio, sampling_rate=16000, return_tensors="pt").input_features[0, :, :98]
+    ours = SpeechEncoder(SpeechConfig(TINY_WHISPER, (1,), (1,))).log_mel(torch.from_numpy(audio)[None])[0, :, :98]
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3)
+
+
+def test_the_encoder_refuses_what_is_longer_than_its_positions():
+    encoder = SpeechEncoder(SpeechConfig(TINY_WHISPER, (1,), (1,)))
+    with pytest.raises(ValueError, match="cut the clip in windows"):
+        encoder(torch.zeros(1, 16000 * 5))
+
+
+def test_asking_for_a_missing_device_says_what_to_do():
+    from lsf_core.device import pick_device
+
+    with pytest.raises(ModelError, match="Use auto, cpu, cuda or mps"):
+        pick_device("gpu0")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="Choose auto or cpu"):
+            pick_device("cuda")
