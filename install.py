@@ -3,7 +3,8 @@
 
     python3 install.py demo                    make .venv, animate the demo head in headless Blender, write out/
     python3 install.py test                    make both environments, lint, type-check, run all tests
-    python3 install.py addon [--blender PATH]  build dist/lsf_animation-<version>.zip; install it into a Blender
+    python3 install.py addon [--blender PATH]  build dist/lsf_animation-<version>.zip; with PATH, install it into that
+                                               Blender and let it use .venv as the engine
     python3 install.py clean                   remove the environments, out/ and dist/
 """
 
@@ -130,11 +131,25 @@ def command_addon(blender: str | None) -> int:
     if program is None:
         raise InstallError(f"--blender {blender}: no such program. Give the path of Blender 4.2 or later.")
     command = [program, "--command", "extension", "install-file", "--repo", "user_default", "--enable", str(target)]
-    code = subprocess.run(command, check=False).returncode
-    if code:
-        raise InstallError(f"{program} did not install {target.name} (exit {code}); its message is above.")
-    print(f"Installed into {program}.")
+    python = ensure(MAIN)
+    settle = [program, "--background", "--python-exit-code", "1", "--python-expr", point_to_engine(python)]
+    for step in (command, settle):
+        code = subprocess.run(step, env=clean_variables(), check=False).returncode
+        if code:
+            raise InstallError(f"{program} did not take {target.name} (exit {code}); its message is above.")
+    print(f"Installed into {program}; its engine runs in {python}.")
     return 0
+
+
+def point_to_engine(python: Path) -> str:
+    """Python text for Blender: set the installed add-on's *Engine Python* preference and save the preferences."""
+    return (
+        "import bpy\n"
+        "names = [name for name in bpy.context.preferences.addons.keys() if name.endswith('.lsf_animation')]\n"
+        "assert names, 'the add-on is not enabled'\n"
+        f"bpy.context.preferences.addons[names[0]].preferences.engine_python = {str(python)!r}\n"
+        "bpy.ops.wm.save_userpref()\n"
+    )
 
 
 def command_clean() -> int:

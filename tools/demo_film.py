@@ -48,7 +48,7 @@ def render_still(scene: bpy.types.Scene, frame: int, size: tuple[int, int], fold
 def sheet_frames(
     scene: bpy.types.Scene, phones: list[tuple[str, float, float]], sound_zero: float, count: int
 ) -> list[tuple[int, str]]:
-    """(frame, phone label) of `count` frames: one from before the speech, then even steps moved to the middle of a phone."""
+    """(frame, phone label) of `count` frames: one before the speech, then even steps moved to phone middles."""
     fps = scene.render.fps / scene.render.fps_base
     even = np.linspace(scene.frame_start, scene.frame_end, count + 1)[1:-1]
     chosen = [(scene.frame_start, "(before)")]

@@ -55,7 +55,7 @@ SECOND = Environment(".venv-bpy50", ("arrays", "blender50", "testing"))
 
 
 def read_pins(path: Path = PINS_FILE) -> dict[str, list[str]]:
-    """The pin list by group: {"torch": ["torch==2.13.0"], ...}. InstallError where a line is not an exact pin."""
+    """The pin list by group: {"torch": ["torch==..."], ...}. InstallError where a line is not an exact pin."""
     pins: dict[str, list[str]] = {}
     group = None
     for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -247,7 +247,8 @@ def ensure(environment: Environment) -> Path:
             names = ", ".join(pin.partition(";")[0].strip() for pin in packages)
             print(f"{environment.name}: installing {names} ...", flush=True)
             pip_install(environment.python, packages)
-    check_blender(environment)
+    if any(group.startswith("blender") for group in environment.groups):
+        check_blender(environment)
     stamp_text = json.dumps({"pins": wanted, "packages": pins}, indent=1)
     (environment.folder / STAMP_NAME).write_text(stamp_text, encoding="utf-8")
     print(f"{environment.name} ready in {time.monotonic() - begun:.0f} s.", flush=True)
