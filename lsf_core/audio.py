@@ -5,8 +5,9 @@ sample; PyAV (FFmpeg's libraries in the wheel, no program needed) for m4a, aac, 
 libsndfile refuses. Resampling: soxr's HQ setting, which is also librosa's default. librosa itself is kept out of this
 file: importing it costs seconds (numba), and the worker that Blender waits for would pay them at each start.
 
-A file is read in blocks that are mixed down and resampled as they come, so an hour of 48 kHz stereo never lies in
-memory as such. Errors are `AudioError`s that name the file, the value and the cure.
+Decoders and the resampler are imported when a file is read: loudness and voice activity, which the edits need, run on
+numpy alone. A file is read in blocks that are mixed down and resampled as they come, so an hour of 48 kHz stereo never
+lies in memory as such. Errors are `AudioError`s that name the file, the value and the cure.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import soundfile as sf
-import soxr
 
 from .errors import AudioError
 
@@ -184,6 +183,8 @@ class _Collector:
         if not self.rate:
             self.rate = rate
             if rate != SAMPLE_RATE:
+                import soxr
+
                 self.stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         mono = block.mean(axis=1, dtype=np.float32)
         if not np.isfinite(mono).all():
@@ -238,6 +239,8 @@ def _beyond_end(name: str, offset: float, seconds: float) -> AudioError:
 
 def _decode_soundfile(name: str, offset: float, duration: float | None) -> Blocks:
     """Yield ((n, channels) float32, rate) by libsndfile."""
+    import soundfile as sf
+
     try:
         # TypeError: soundfile asks for a rate and channels where the file is called .raw
         file = sf.SoundFile(name)

@@ -203,6 +203,9 @@ def _output(name: str) -> Path:
     out = Path(name)
     if out.is_dir():
         raise LSFError(f"The output is a folder: '{out}'. Give a file name in it, such as '{out / 'take.npz'}'.")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise LSFError(f"Cannot write '{out}': '{folder}' is not a folder that can be written. Choose another one.")
     return out
 
 

@@ -129,6 +129,17 @@ def animate(seconds: float) -> Callable[[Stopwatch, str], None]:
     return measure
 
 
+def edits_again(watch: Stopwatch, device: str) -> None:
+    from lsf_core.arkit import ARKIT_NAMES
+    from lsf_core.edits import apply_edits
+    from lsf_core.motion import Motion
+
+    audio = speech(300.0)
+    motion = Motion(ARKIT_NAMES, np.random.default_rng(0).random((9000, 52)), FPS)
+    with watch.running():
+        apply_edits(motion, audio, smooth=1.0)
+
+
 def identity(watch: Stopwatch, device: str) -> None:
     from lsf_core.face import load_mesh, read_identity
 
@@ -230,6 +241,7 @@ ROWS: dict[str, tuple[str, Callable[[Stopwatch, str], None]]] = {
     "load": ("loading the network", model_load),
     "animate-10s": ("animating 10 s", animate(10.0)),
     "animate-5min": ("animating 5 min", animate(300.0)),
+    "edits": ("edits of 5 min again, without the network", edits_again),
     "identity": ("reading a face's identity", identity),
     "rig": ("rigging the demo head", rig(0)),
     "rig-large": ("rigging it subdivided", rig(1)),

@@ -192,6 +192,12 @@ def test_a_folder_as_output_is_refused_before_the_work(tmp_path, capsys):
     assert "is a folder" in error_of(capsys)
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
+    (tmp_path / "a file").touch()
+    assert cli.main(["animate", "x.wav", "--out", str(tmp_path / "a file" / "deep" / "take.npz")]) == 2
+    assert "not a folder that can be written" in error_of(capsys)
+
+
 def test_a_missing_checkpoint_and_an_unknown_device_are_told(tmp_path, capsys, clip, model):
     out = str(tmp_path / "take.npz")
     assert cli.main(["animate", str(clip), "--out", out, "--model", str(tmp_path / "none.safetensors")]) == 2

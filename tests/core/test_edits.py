@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,21 @@ def test_head_rotation_is_carried_along():
     out = apply_edits(motion, smooth=1.0)
     assert out.head_rotation is not None
     assert out.head_rotation == pytest.approx(1.0)
+
+
+def test_edits_need_nothing_but_numpy():
+    """So that they can run again where there is neither torch nor a sound library."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'scipy', 'soundfile', 'soxr', 'av', 'librosa'): sys.modules[name] = None\n"
+        "import numpy as np\n"
+        "from lsf_core.arkit import ARKIT_NAMES\n"
+        "from lsf_core.edits import apply_edits\n"
+        "from lsf_core.motion import Motion\n"
+        "rng = np.random.default_rng(0)\n"
+        "apply_edits(Motion(ARKIT_NAMES, np.zeros((300, 52)), 30), rng.random(160000, np.float32), smooth=1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=DEMO.parents[2])
 
 
 # ---------------------------------------------------------------- blinks
