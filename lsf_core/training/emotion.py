@@ -187,7 +187,7 @@ def blend(articulation: np.ndarray, feeling_layer: np.ndarray, now: Moment) -> n
     Paired corner shapes add to the articulation; where both ask for the same shape the larger keeps most of its room.
     """
     extra = feeling_layer.copy()
-    round_lips = np.clip(1 - 1.1 * now.rounding, 0.2, 1.0)
+    round_lips = np.clip(1 - 1.7 * now.rounding, 0.15, 1.0)
     talking = _slow(now.speech.astype(float), 0.2)
     for side in ("Left", "Right"):
         for name in ("mouthSmile", "mouthStretch", "mouthDimple"):
