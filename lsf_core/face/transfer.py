@@ -17,7 +17,7 @@ from .correspond import Finder
 from .mesh import Surface
 from .register import Registration, smoothness
 
-SCREEN_MM = 25.0
+SCREEN_MM = 10.0
 """Beyond this length the transfer follows the plain scaled offsets, below it the gradients: gradients alone drift."""
 SMOOTH_MM = 1.0
 """Length over which transferred offsets are smoothed; about the resolution of the template around the lips."""
