@@ -1,11 +1,12 @@
 """Contact sheet of a face rig: every shape at full weight, in one picture, to be looked at.
 
-    python tools/render_shapes.py assets/template_head.npz --out sheet.png
-    python tools/render_shapes.py head.obj --rig rig.npz --out sheet.png --view mouth --shapes neutral jawOpen jawOpen+mouthClose
+    python tools/render_shapes.py assets/template_head.npz --out sheet.png python tools/render_shapes.py
+    head.obj --rig rig.npz --out sheet.png --view mouth --shapes neutral jawOpen jawOpen+mouthClose
 
-Needs the `bpy` module and pillow. All heads stand in one scene under one orthographic camera, so a sheet of 53 heads is
-one Workbench render (a few seconds without a graphics card). A shape may be a sum: `jawOpen*0.5+mouthFunnel`;
-a template also has `mode1`, `mode2`, ... (identity modes) and `person1` ... `person40` (random identities).
+Needs the `bpy` module and pillow. All heads stand in one scene under one orthographic camera, so a sheet of
+53 heads is one Workbench render (a few seconds without a graphics card). A shape may be a sum:
+`jawOpen*0.5+mouthFunnel`; a template also has `mode1`, `mode2`, ... (identity modes) and `person1` ...
+`person40` (random identities).
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ COLOURS = {
 }
 VIEWS = {
     "front": (0.0, 0.0, 1.0), "quarter": (35.0, 5.0, 1.0), "side": (90.0, 0.0, 1.0), "below": (20.0, -25.0, 1.0),
-    "mouth": (0.0, 0.0, 0.55), "mouthquarter": (45.0, -5.0, 0.55), "eyes": (0.0, 0.0, 0.6), "eye": (0.0, 0.0, 0.3),
-    "eyequarter": (50.0, 10.0, 0.3),
+    "mouth": (0.0, 0.0, 0.49), "mouthquarter": (45.0, -5.0, 0.49), "eyes": (0.0, 0.0, 0.53), "eye": (0.0, 0.0, 0.26),
+    "eyequarter": (50.0, 10.0, 0.26),
 }
-"""Name -> turn about the vertical in degrees, tilt in degrees, width of the picture as a share of the head's."""
+"""Name -> turn about the vertical in degrees, tilt in degrees, width of the picture as a share of the
+head's."""
 
 
 class Rig:
-    """Vertices (V, 3) with y up and the face to +z, faces (M, 4; -1 pads), shapes by name, colour (V, 3) of each vertex."""
+    """Vertices (V, 3) with y up and the face to +z, faces (M, 4; -1 pads), shapes by name, colour (V, 3) of
+    each vertex."""
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray, shapes: dict[str, np.ndarray], colour: np.ndarray,
                  face_height: float, centres: dict[str, np.ndarray]) -> None:
@@ -106,12 +109,14 @@ def mesh_rig(path: Path, rig_path: Path) -> Rig:
     mouth = (marks["mouth_left"] + marks["mouth_right"]) / 2 - [0, 0.12 * height, 0]
     eye = (marks["eye_inner_left"] + marks["eye_outer_left"]) / 2
     face = (marks["nasion"] + marks["nose_base"]) / 2
-    centres = {"face": face, "mouth": mouth, "mouthquarter": mouth, "eyes": (eye + face) / 2, "eye": eye, "eyequarter": eye}
+    centres = {"face": face, "mouth": mouth, "mouthquarter": mouth, "eyes": (eye + face) / 2, "eye": eye,
+               "eyequarter": eye}
     return Rig(vertices, faces, shapes, np.tile(COLOURS["skin"], (len(vertices), 1)), height, centres)
 
 
 def _turned(points: np.ndarray, centre: np.ndarray, turn: float, tilt: float) -> np.ndarray:
-    """Points about a centre, turned so that the view is along -z, then to Blender's axes (z up, seen from -y)."""
+    """Points about a centre, turned so that the view is along -z, then to Blender's axes (z up, seen from
+    -y)."""
     a, b = np.radians(-turn), np.radians(tilt)
     about_y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -122,8 +127,8 @@ def _turned(points: np.ndarray, centre: np.ndarray, turn: float, tilt: float) ->
 def render(rig: Rig, formulas: list[str], view: str, columns: int, tile: int, path: Path) -> None:
     """Render one tile per formula into `path` with its name below."""
     turn, tilt, share = VIEWS[view]
-    centre = rig.centres.get(view, rig.centres["face"])
-    width = 2.3 * rig.face_height * share
+    centre = rig.centres.get(view, rig.centres["face"] - [0, 0, 0.75 * rig.face_height * (turn != 0)])
+    width = 2.6 * rig.face_height * share
     aspect = 1.2 if share == 1 else 0.8
     height = width * aspect
     rows = -(-len(formulas) // columns)
@@ -134,8 +139,8 @@ def render(rig: Rig, formulas: list[str], view: str, columns: int, tile: int, pa
     scene = bpy.context.scene
     for i, formula in enumerate(formulas):
         points = _turned(rig.posed(formula), centre, turn, tilt)
-        limit = width / 2
-        keep = [p for p in polygons if np.abs(points[p][:, 0]).max() < limit and np.abs(points[p][:, 2]).max() < height / 2]
+        inside = (np.abs(points[:, 0]) < width / 2) & (np.abs(points[:, 2]) < height / 2)
+        keep = [p for p in polygons if inside[p].all()]
         mesh = bpy.data.meshes.new(formula)
         mesh.from_pydata(points.tolist(), [], keep)
         mesh.polygons.foreach_set("use_smooth", np.ones(len(keep), bool))

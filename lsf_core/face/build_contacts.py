@@ -1,4 +1,5 @@
-"""Contacts of the template, solved: lips that meet, lids that close over the eyeball without letting it through."""
+"""Contacts of the template, solved: lips that meet, lids that close over the eyeball without letting it
+through."""
 
 from __future__ import annotations
 
@@ -26,6 +27,12 @@ SHUT = (
 """Shapes made with closed lips."""
 BLINK_OVERLAP = 0.0004
 """How far (m) the upper lid's edge ends below the lower one's, so that a slightly weak blink still closes."""
+TONGUE_SINK = np.array([0.0, -0.003, -0.002])
+"""Move (m) of the tongue's tip in the wide open mouth, beside the jaw's own."""
+TONGUE_FLATTEN = 0.35
+"""And how much lower its back becomes against its floor: at rest it fills the shut mouth."""
+TONGUE_JAW = 0.13
+"""Share of jawOpen in tongueOut, so that the lower teeth let the tongue pass."""
 LID_CLEARANCE = 0.0006
 """Least distance (m) of the lid's skin from the eyeball where it lies over it."""
 
@@ -44,14 +51,16 @@ def resample(points: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def lip_places() -> tuple[np.ndarray, np.ndarray]:
-    """Places of a mouth ring from the right corner to the left one: along the upper lip, along the lower lip."""
+    """Places of a mouth ring from the right corner to the left one: along the upper lip, along the lower
+    lip."""
     upper = np.r_[MOUTH_SIZE - MOUTH_CORNER: MOUTH_SIZE, 0: MOUTH_CORNER + 1]
     lower = np.arange(MOUTH_CORNER, MOUTH_SIZE - MOUTH_CORNER + 1)[::-1]
     return upper, lower
 
 
 def meeting_lines(seal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corrections (38, 3) of a seal ring (38, 3) that bring both lips to their middle line; also -> gap (38,) in metres."""
+    """Corrections (38, 3) of a seal ring (38, 3) that bring both lips to their middle line; also -> gap
+    (38,) in metres."""
     upper, lower = lip_places()
     change = np.zeros((MOUTH_SIZE, 3))
     a, b = seal[upper], seal[lower]
@@ -72,10 +81,12 @@ def close_lips(vertices: np.ndarray, mouth: np.ndarray, rounds: int = 4) -> np.n
 
 
 def solve_mouth_close(build: Builder, shapes: np.ndarray) -> None:
-    """Set mouthClose so that jawOpen + mouthClose at weight 1 seals the lips and keeps the neutral lips' profile.
+    """Set mouthClose so that jawOpen + mouthClose at weight 1 seals the lips and keeps the neutral lips'
+    profile.
 
-    Where the lips end up is ICT's own choice (the mean of its upper and lower lip with the jaw open), smoothed along the
-    lip; each lip then takes its neutral form there. Between lips and chin the correction fades by least bending.
+    Where the lips end up is ICT's own choice (the mean of its upper and lower lip with the jaw open),
+    smoothed along the lip; each lip then takes its neutral form there. Between lips and chin the correction
+    fades by least bending.
     """
     mouth, vertices = build.topology.mouth, build.vertices
     jaw, close = shapes[INDEX["jawOpen"]], shapes[INDEX["mouthClose"]]
@@ -143,8 +154,8 @@ def lid_places() -> tuple[np.ndarray, np.ndarray]:
 
 
 def ball_height(build: Builder, side: int, points: np.ndarray) -> np.ndarray:
-    """Height (N,) in metres of points above the eyeball's surface, cornea included: the distance from the centre less that of
-    the farthest ball vertices in the same direction (soft over about 10 degrees)."""
+    """Height (N,) in metres of points above the eyeball's surface, cornea included: the distance from the
+    centre less that of the farthest ball vertices in the same direction (soft over about 10 degrees)."""
     centre, _ = build.eye_centre(side)
     ball = build.vertices[build.part(("eye_left", "eye_right")[side])] - centre
     far = np.linalg.norm(ball, axis=1)
@@ -156,8 +167,9 @@ def ball_height(build: Builder, side: int, points: np.ndarray) -> np.ndarray:
 
 
 def push_out(build: Builder, delta: np.ndarray, side: int, centre: np.ndarray, clearance: float) -> None:
-    """Change delta (V, 3) in place so that the lid's visible skin, from its edge outward, keeps `clearance` (m) from the
-    eyeball; the push is spread a little along and across the lid so that no vertex stands out."""
+    """Change delta (V, 3) in place so that the lid's visible skin, from its edge outward, keeps `clearance`
+    (m) from the eyeball; the push is spread a little along and across the lid so that no vertex stands
+    out."""
     rings = build.topology.eyes[side][: EYE_MARGIN + 2]
     flat = rings.ravel()
     for _ in range(3):
@@ -173,7 +185,8 @@ def push_out(build: Builder, delta: np.ndarray, side: int, centre: np.ndarray, c
 
 
 def clear_eyes(build: Builder, shapes: np.ndarray) -> None:
-    """Keep the lids off the eyeball in every shape that moves them. Eyeballs that turn keep their outline (spheres)."""
+    """Keep the lids off the eyeball in every shape that moves them. Eyeballs that turn keep their outline
+    (spheres)."""
     for side, name in enumerate(("Left", "Right")):
         centre, _ = build.eye_centre(side)
         lids = build.topology.eyes[side][: EYE_MARGIN + 2].ravel()
@@ -202,3 +215,51 @@ def keep_lips_together(build: Builder, shapes: np.ndarray) -> None:
             change[[MOUTH_CORNER, MOUTH_SIZE - MOUTH_CORNER]] = 0
             for ring, share in LIP_FALLOFF.items():
                 delta[mouth[ring]] += share * change
+
+
+def solve_tongue(build: Builder, shapes: np.ndarray) -> None:
+    """Make way for the tongue: tongueOut drops the jaw a little and parts the lips round it; jawOpen lowers
+    its front.
+
+    MPFB's tongueOut pushes the tongue through shut lips. The tongue's outline where it passes the lips is
+    taken as an ellipse.
+    """
+    tongue, mouth = build.part("tongue"), build.topology.mouth
+    rest = build.vertices[tongue]
+    tip = np.clip((rest[:, 2] - rest[:, 2].min()) / np.ptp(rest[:, 2]), 0, 1)
+    # a relaxed tongue lies behind the lower teeth when the mouth is wide open
+    shapes[INDEX["jawOpen"]][tongue] += TONGUE_SINK * (tip**2 * (3 - 2 * tip))[:, None]
+    shapes[INDEX["jawOpen"]][tongue, 1] -= TONGUE_FLATTEN * (rest[:, 1] - rest[:, 1].min()) * np.clip(2 * tip, 0, 1)
+
+    out = shapes[INDEX["tongueOut"]]
+    jaw = TONGUE_JAW * shapes[INDEX["jawOpen"]]
+    not_tongue = np.setdiff1d(np.arange(len(out)), tongue)
+    out[not_tongue] = jaw[not_tongue]
+    upper, lower = lip_places()
+    posed = build.vertices + out
+    passing = posed[tongue]
+    passing = passing[np.abs(passing[:, 2] - posed[mouth[MOUTH_SEAL][0], 2]) < 0.004]
+    half = np.abs(passing[:, 0]).max() + 0.0015
+    top, bottom = passing[:, 1].max() + 0.0003, passing[:, 1].min() - 0.0003
+    middle, reach = (top + bottom) / 2, (top - bottom) / 2
+
+    change = np.zeros((MOUTH_SIZE, 3))
+    seal = posed[mouth[MOUTH_SEAL]]
+    round_ = np.sqrt(np.clip(1 - (seal[:, 0] / half) ** 2, 0, 1))
+    change[upper, 1] = np.maximum(middle + reach * round_ - seal[:, 1], 0)[upper] * (round_[upper] > 0)
+    change[lower, 1] = np.minimum(middle - reach * round_ - seal[:, 1], 0)[lower] * (round_[lower] > 0)
+    for places in (upper, lower):
+        for _ in range(2):
+            inner = change[places]
+            inner[1:-1] = np.maximum(np.abs(inner[1:-1]), (np.abs(inner[:-2]) + np.abs(inner[2:])) / 2) * np.sign(
+                inner[1:-1] + inner[:-2] + inner[2:])
+            inner[[0, -1]] = 0
+            change[places] = inner
+    correction, known = np.zeros_like(out), np.zeros(len(out), bool)
+    for ring in range(5, 12):
+        correction[mouth[ring]] = change
+        known[mouth[ring]] = True
+    known[mouth[13:].ravel()] = True
+    distance = np.linalg.norm(build.vertices[:, None] - build.vertices[mouth[3]][None], axis=2).min(axis=1)
+    known |= build.skin & (distance > 0.018)
+    out[build.skin] += build.fill(correction, known)[build.skin]

@@ -1,8 +1,10 @@
-"""The 52 shapes of the template: ICT-FaceKit's scan-based shapes read through the registration, then made to fit.
+"""The 52 shapes of the template: ICT-FaceKit's scan-based shapes read through the registration, then made
+to fit.
 
-Order of the work: read and mirror-average; continue into what the registration does not cover (inner mouth, sockets, back
-of the head); move teeth and tongue with the jaw; turn the eyeballs; solve the contacts (build_contacts); lashes last.
-All arrays are in metres in the template's frame; deltas are (V, 3), shapes (52, V, 3).
+Order of the work: read and mirror-average; continue into what the registration does not cover (inner mouth,
+sockets, back of the head); move teeth and tongue with the jaw; turn the eyeballs; solve the contacts
+(build_contacts); lashes last. All arrays are in metres in the template's frame; deltas are (V, 3), shapes
+(52, V, 3).
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ from lsf_core.face.build_surface import laplacian
 from lsf_core.face.build_topology import EYE_MARGIN, MOUTH_CORNER, MOUTH_SIZE, Topology
 
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")
-GAZE_DEGREES = {"eyeLookUp": (-22.0, 0.0), "eyeLookDown": (28.0, 0.0), "eyeLookIn": (0.0, -32.0), "eyeLookOut": (0.0, 32.0)}
-"""Turn of the left eye at weight 1: about x (positive looks down) and about y (positive looks to the subject's left)."""
+GAZE_DEGREES = {
+    "eyeLookUp": (-22.0, 0.0), "eyeLookDown": (28.0, 0.0), "eyeLookIn": (0.0, -32.0), "eyeLookOut": (0.0, 32.0),
+}
+"""Turn of the left eye at weight 1: about x (positive looks down) and about y (positive looks to the
+subject's left)."""
+Motion = tuple[np.ndarray, np.ndarray]
+"""Rotation (3, 3) and shift (3,): x -> R x + t."""
 FLIP = np.array([-1.0, 1.0, 1.0])
 
 
@@ -43,7 +50,8 @@ class Builder:
         return np.flatnonzero(self.head.part == PART_NAMES.index(name))
 
     def eye_centre(self, side: int) -> tuple[np.ndarray, float]:
-        """Centre (3,) and radius of the eyeball without its cornea; side 0 left, 1 right (least-squares sphere)."""
+        """Centre (3,) and radius of the eyeball without its cornea; side 0 left, 1 right (least-squares
+        sphere)."""
         return fit_sphere(self.vertices[self.part(("eye_left", "eye_right")[side])])
 
     def fill(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -76,7 +84,7 @@ def rotation_about(axis: str, degrees: float) -> np.ndarray:
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]] if axis == "x" else [[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
-def jaw_motions(ict: Ict, scale: float, rotation: np.ndarray, shift: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def jaw_motions(ict: Ict, scale: float, rotation: np.ndarray, shift: np.ndarray) -> dict[str, Motion]:
     """Rigid motion of the lower jaw in each jaw shape, from ICT's lower teeth, in the template's frame.
 
     scale, rotation, shift: ICT frame -> template frame."""
@@ -89,15 +97,16 @@ def jaw_motions(ict: Ict, scale: float, rotation: np.ndarray, shift: np.ndarray)
     return motions
 
 
-def _moved(points: np.ndarray, motion: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _moved(points: np.ndarray, motion: Motion) -> np.ndarray:
     return points @ motion[0].T + motion[1] - points
 
 
-def skin_shapes(build: Builder, covered: np.ndarray, read: np.ndarray, motions: dict, weight: np.ndarray) -> np.ndarray:
+def skin_shapes(build: Builder, covered: np.ndarray, read: np.ndarray, motions: dict[str, Motion], weight: np.ndarray
+                ) -> np.ndarray:
     """ICT's deltas `read` (52, V, 3), good on covered (V,), continued over the whole skin.
 
-    The rim of the neck and the far side of the head stay still, so do the depths of the eye sockets and the palate side of the
-    mouth's tube; its floor goes with the jaw.
+    The rim of the neck and the far side of the head stay still, so do the depths of the eye sockets and the
+    palate side of the mouth's tube; its floor goes with the jaw.
     """
     top, vertices = build.topology, build.vertices
     known = covered.copy()
@@ -135,8 +144,9 @@ def _beyond(build: Builder, covered: np.ndarray, steps: int) -> np.ndarray:
     return near == 0
 
 
-def carry_inner_parts(build: Builder, shapes: np.ndarray, mpfb: np.ndarray, motions: dict) -> None:
-    """Lower teeth and tongue go rigidly with the jaw; MPFB's tongueOut is kept whole; eyeballs turn about their centres."""
+def carry_inner_parts(build: Builder, shapes: np.ndarray, mpfb: np.ndarray, motions: dict[str, Motion]) -> None:
+    """Lower teeth and tongue go rigidly with the jaw; MPFB's tongueOut is kept whole; eyeballs turn about
+    their centres."""
     for name in PART_NAMES[1:]:
         shapes[:, build.part(name)] = 0.0
     for name, motion in motions.items():
@@ -153,7 +163,8 @@ def carry_inner_parts(build: Builder, shapes: np.ndarray, mpfb: np.ndarray, moti
 
 
 def carry_lashes(build: Builder, shapes: np.ndarray, mpfb: np.ndarray) -> None:
-    """Each lash vertex goes with the nearest vertex of its lid's edge, plus MPFB's own turn of the lash against the lid."""
+    """Each lash vertex goes with the nearest vertex of its lid's edge, plus MPFB's own turn of the lash
+    against the lid."""
     for side, name in enumerate(("left", "right")):
         lashes = build.part(f"lashes_{name}")
         rim = build.topology.eyes[side][EYE_MARGIN]

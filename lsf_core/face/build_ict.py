@@ -1,7 +1,8 @@
 """Read ICT-FaceKit Light: neutral, identities, expressions, lip and lid rings. MIT License, (c) 2020 USC ICT.
 
-The npz is described in its own README (arrays verts, faces, identity, expressions, expression_names, landmarks68, ...).
-Its unit is the centimetre; everything leaves this module in metres, y up, face to +z, subject's left = +x.
+The npz is described in its own README (arrays verts, faces, identity, expressions, expression_names,
+landmarks68, ...). Its unit is the centimetre; everything leaves this module in metres, y up, face to +z,
+subject's left = +x.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ EYE_START, EYE_SIZE, EYE_INNER, EYE_OUTER = (3787, 3786), 42, 7, 29
 
 @dataclass
 class Ict:
-    """vertices (N, 3) m; faces (M, 4); identity (100, N, 3); expressions (52, N, 3) in ARKIT order, tongueOut zero."""
+    """vertices (N, 3) m; faces (M, 4); identity (100, N, 3); expressions (52, N, 3) in ARKIT order,
+    tongueOut zero."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -53,15 +55,17 @@ class Ict:
 
     @cached_property
     def mouth_rings(self) -> np.ndarray:
-        """(25, 74): ring 0 near the vermilion border, 7 where the lips meet; place 0 upper middle, 19 left corner."""
+        """(25, 74): ring 0 near the vermilion border, 7 where the lips meet; place 0 upper middle, 19 left
+        corner."""
         column = self._walker.walk(*MOUTH_COLUMN, 60)
         start = column.index(MOUTH_FIRST)
         rings, on_column = [], set(column)
         for v in column[start: start + MOUTH_RINGS]:
-            beside = max((n for n in self._walker.neighbours[v] if n not in on_column), key=lambda n: self.vertices[n, 0])
+            sides = [n for n in self._walker.neighbours[v] if n not in on_column]
+            beside = sides[int(np.argmax(self.vertices[sides, 0]))]
             ring = self._walker.walk(v, beside, 300)
             if len(ring) != MOUTH_SIZE:
-                raise MeshError(f"ICT-FaceKit: the mouth ring at vertex {v} has {len(ring)} vertices, not {MOUTH_SIZE}.")
+                raise MeshError(f"ICT-FaceKit: the mouth ring at vertex {v} has {len(ring)} vertices, not 74.")
             rings.append(ring)
         return np.array(rings)
 
@@ -95,7 +99,8 @@ def load_ict(path: Path) -> Ict:
 
 
 def rigid_motion(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rotation R (3, 3) and shift t (3,) that best turn points before (N, 3) into after: R x + t (Kabsch 1976)."""
+    """The rotation R (3, 3) and shift t (3,) that best turn points before (N, 3) into after: R x + t
+    (Kabsch 1976)."""
     a, b = before.mean(axis=0), after.mean(axis=0)
     u, _, vt = np.linalg.svd((after - b).T @ (before - a))
     rotation = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt
@@ -103,7 +108,8 @@ def rigid_motion(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def ring_rows(rings: np.ndarray, radial: np.ndarray, place: np.ndarray, count: int) -> sp.csr_matrix:
-    """Rows that read a closed grid of rings (R, S) at fractional ring `radial` (N,) and place (N,) -> (N, count) sparse."""
+    """Rows that read a closed grid of rings (R, S) at fractional ring `radial` (N,) and place (N,) -> (N,
+    count) sparse."""
     size = rings.shape[1]
     low = np.clip(np.floor(radial).astype(int), 0, len(rings) - 2)
     a = np.clip(radial - low, 0, 1)

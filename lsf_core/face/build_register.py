@@ -1,9 +1,11 @@
-"""Register the template to ICT-FaceKit's neutral once, so that every ICT head can be read in the template's topology.
+"""Register the template to ICT-FaceKit's neutral once, so that every ICT head can be read in the template's
+topology.
 
-Lips and lids are matched by structure, not by distance: both meshes carry closed rings round the mouth and the eyes, so a
-lip vertex is (place along the ring, arc length from the line where the lips meet). This is what keeps upper and lower lip
-apart. The rest follows by closest points under a Laplacian penalty on displacements (after Amberg et al. 2007, "Optimal
-Step Nonrigid ICP", section 3, with displacements in place of affine maps), started from a statistical fit.
+Lips and lids are matched by structure, not by distance: both meshes carry closed rings round the mouth and
+the eyes, so a lip vertex is (place along the ring, arc length from the line where the lips meet). This is
+what keeps upper and lower lip apart. The rest follows by closest points under a Laplacian penalty on
+displacements (after Amberg et al. 2007, "Optimal Step Nonrigid ICP", section 3, with displacements in place
+of affine maps), started from a statistical fit.
 """
 
 from __future__ import annotations
@@ -14,23 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from lsf_core.face.build_ict import (
-    EYE_INNER as ICT_EYE_INNER,
-)
-from lsf_core.face.build_ict import (
-    EYE_OUTER as ICT_EYE_OUTER,
-)
-from lsf_core.face.build_ict import (
-    MOUTH_LEFT,
-    Ict,
-    ring_rows,
-)
-from lsf_core.face.build_ict import (
-    MOUTH_SEAL as ICT_SEAL,
-)
-from lsf_core.face.build_ict import (
-    MOUTH_SIZE as ICT_SIZE,
-)
+from lsf_core.face import build_ict
+from lsf_core.face.build_ict import Ict, ring_rows
 from lsf_core.face.build_mpfb import PART_NAMES, MpfbHead
 from lsf_core.face.build_surface import Surface, laplacian, triangulate, vertex_normals
 from lsf_core.face.build_topology import (
@@ -44,9 +31,11 @@ from lsf_core.face.build_topology import (
 )
 
 LIP_RINGS = range(3, 12)
-"""Template rings whose ICT counterpart is found by structure: from just inside the vermilion border to the inner lip."""
+"""Template rings whose ICT counterpart is found by structure: from just inside the vermilion border to the
+inner lip."""
 BORDER_BEYOND = 0.0015
-"""The upper vermilion border lies this far (m) outside ICT's outermost mouth ring, measured at its landmark 51."""
+"""The upper vermilion border lies this far (m) outside ICT's outermost mouth ring, measured at its landmark
+51."""
 PAIRS = {
     "nose_tip": 30, "nasion": 27, "nose_base": 33, "nose_wing_left": 35, "nose_wing_right": 31, "chin_bottom": 8,
     "brow_inner_left": 22, "brow_inner_right": 21, "brow_middle_left": 24, "brow_middle_right": 19,
@@ -57,8 +46,8 @@ PAIRS = {
 
 @dataclass
 class Correspondence:
-    """neutral (V, 3): the template in the shape of ICT's neutral, in ICT's frame (m). rows (V, N) sparse: reads ICT data at
-    the template's vertices; rows of vertices outside `covered` (V,) bool are empty."""
+    """neutral (V, 3): the template in the shape of ICT's neutral, in ICT's frame (m). rows (V, N) sparse:
+    reads ICT data at the template's vertices; rows of vertices outside `covered` (V,) bool are empty."""
 
     neutral: np.ndarray
     rows: sp.csr_matrix
@@ -66,9 +55,11 @@ class Correspondence:
     distance: np.ndarray
 
 
-def _places(template_ring: np.ndarray, template_stops: list[int], ict_ring: np.ndarray, ict_stops: list[int]) -> np.ndarray:
-    """Fractional place on the ICT ring (points) of each vertex of the template ring (points), by arc length between
-    matching stops; stops are listed in walking order, start at 0 and are closed by the ring's size."""
+def _places(template_ring: np.ndarray, template_stops: list[int], ict_ring: np.ndarray, ict_stops: list[int]
+            ) -> np.ndarray:
+    """Fractional place on the ICT ring (points) of each vertex of the template ring (points), by arc length
+    between matching stops; stops are listed in walking order, start at 0 and are closed by the ring's
+    size."""
     def lengths(points: np.ndarray) -> np.ndarray:
         step = np.linalg.norm(np.diff(np.r_[points, points[:1]], axis=0), axis=1)
         return np.r_[0, np.cumsum(step)]
@@ -84,11 +75,12 @@ def _places(template_ring: np.ndarray, template_stops: list[int], ict_ring: np.n
 
 
 def lip_rows(ict: Ict, vertices: np.ndarray, topology: Topology) -> tuple[np.ndarray, sp.csr_matrix]:
-    """Template lip vertices (P,) and the rows (P, N) that read ICT at their counterparts. vertices: template, any pose."""
+    """Template lip vertices (P,) and the rows (P, N) that read ICT at their counterparts. vertices:
+    template, any pose."""
     rings, mouth = ict.mouth_rings, topology.mouth
     stops = [0, MOUTH_CORNER, MOUTH_SIZE // 2, MOUTH_SIZE - MOUTH_CORNER]
-    ict_stops = [0, MOUTH_LEFT, ICT_SIZE // 2, ICT_SIZE - MOUTH_LEFT]
-    place = _places(vertices[mouth[MOUTH_SEAL]], stops, ict.vertices[rings[ICT_SEAL]], ict_stops)
+    ict_stops = [0, build_ict.MOUTH_LEFT, build_ict.MOUTH_SIZE // 2, build_ict.MOUTH_SIZE - build_ict.MOUTH_LEFT]
+    place = _places(vertices[mouth[MOUTH_SEAL]], stops, ict.vertices[rings[build_ict.MOUTH_SEAL]], ict_stops)
 
     count = len(ict.vertices)
     index, radial, places = [], [], []
@@ -96,7 +88,7 @@ def lip_rows(ict: Ict, vertices: np.ndarray, topology: Topology) -> tuple[np.nda
         column = np.stack([ring_rows(rings, np.array([float(r)]), place[k: k + 1], count) @ ict.vertices
                            for r in range(len(rings))])[:, 0]
         depth = np.r_[0, np.cumsum(np.linalg.norm(np.diff(column, axis=0), axis=1))]
-        depth -= depth[ICT_SEAL]
+        depth -= depth[build_ict.MOUTH_SEAL]
         own = vertices[mouth[:, k]]
         own_depth = np.r_[0, np.cumsum(np.linalg.norm(np.diff(own, axis=0), axis=1))]
         own_depth -= own_depth[MOUTH_SEAL]
@@ -113,7 +105,7 @@ def lip_rows(ict: Ict, vertices: np.ndarray, topology: Topology) -> tuple[np.nda
 
 def lid_rows(ict: Ict, vertices: np.ndarray, topology: Topology) -> tuple[np.ndarray, sp.csr_matrix]:
     """The same for the lids' front edges, both sides (the right one by ICT's mirror-symmetric rim)."""
-    stops, ict_stops = [0, EYE_INNER, EYE_OUTER], [0, ICT_EYE_INNER, ICT_EYE_OUTER]
+    stops, ict_stops = [0, EYE_INNER, EYE_OUTER], [0, build_ict.EYE_INNER, build_ict.EYE_OUTER]
     index, rows = [], []
     mirror = ict_mirror(ict)
     for side, rim in enumerate((ict.left_lid, mirror[ict.left_lid])):
@@ -212,14 +204,15 @@ def register(ict: Ict, head: MpfbHead, topology: Topology, mean: np.ndarray, mod
     covered = np.zeros(len(mean), bool)
     covered[near[use]] = True
     covered[np.r_[lip_index, lid_index]] = True
-    place = np.zeros((len(mean), 1))
+    gaps = np.zeros(len(mean))
     select = sp.csr_matrix((np.ones(use.sum()), (near[use], np.flatnonzero(use))), shape=(len(mean), len(near)))
     rows = select @ surface.rows(triangle, bary)
     for found, part in ((lip_index, lips), (lid_index, lids)):
-        rows += sp.csr_matrix((np.ones(len(found)), (found, np.arange(len(found)))), shape=(len(mean), len(found))) @ part
+        scatter = sp.csr_matrix((np.ones(len(found)), (found, np.arange(len(found)))), shape=(len(mean), len(found)))
+        rows += scatter @ part
     neutral = current.copy()
     neutral[covered] = (rows @ ict.vertices)[covered]
-    place[near, 0] = distance
+    gaps[near] = distance
     hidden = np.setdiff1d(skin, np.flatnonzero(covered))
     neutral[hidden] = current[hidden]
-    return Correspondence(neutral, rows.tocsr(), covered, place[:, 0])
+    return Correspondence(neutral, rows.tocsr(), covered, gaps)

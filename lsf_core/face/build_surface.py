@@ -25,7 +25,8 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def laplacian(faces: np.ndarray, count: int, vertices: np.ndarray | None = None) -> sp.csr_matrix:
-    """Random-walk Laplacian I - D^-1 W of the edges of quads (count, count); W = 1, or 1/length where vertices are given."""
+    """Random-walk Laplacian I - D^-1 W of the edges of quads (count, count); W = 1, or 1/length where
+    vertices are given."""
     ends = np.concatenate([np.stack([faces[:, k], faces[:, (k + 1) % 4]], 1) for k in range(4)])
     ends = np.unique(np.sort(ends, axis=1), axis=0)
     weight = np.ones(len(ends))
@@ -38,8 +39,8 @@ def laplacian(faces: np.ndarray, count: int, vertices: np.ndarray | None = None)
 
 
 def fill(values: np.ndarray, known: np.ndarray, lap: sp.csr_matrix, order: int = 2) -> np.ndarray:
-    """Continue values (V, C) smoothly from the known vertices (V,) bool into the others: least bending (order 2) or
-    least stretching (order 1) in the Laplacian's sense."""
+    """Continue values (V, C) smoothly from the known vertices (V,) bool into the others: least bending
+    (order 2) or least stretching (order 1) in the Laplacian's sense."""
     operator = lap.copy() if order == 1 else (lap.T @ lap).tocsr()
     free = np.flatnonzero(~known)
     if not len(free):
@@ -63,8 +64,8 @@ class Surface:
 
     def closest(self, points: np.ndarray, normals: np.ndarray | None = None, candidates: int = 24
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """-> triangle (P,), barycentric (P, 3), distance (P,). With normals (P, 3), triangles that face away by more than
-        60 degrees are left out where any other candidate is left."""
+        """-> triangle (P,), barycentric (P, 3), distance (P,). With normals (P, 3), triangles that face
+        away by more than 60 degrees are left out where any other candidate is left."""
         _, near = self.tree.query(points, k=min(candidates, len(self.triangles)))
         corner = self.vertices[self.triangles[near]]
         bary = closest_barycentric(points[:, None], corner)
@@ -87,8 +88,8 @@ class Surface:
 def closest_barycentric(points: np.ndarray, corner: np.ndarray) -> np.ndarray:
     """Barycentric coordinates (..., 3) of the point of a triangle (..., 3, 3) closest to points (..., 3).
 
-    Method: Ericson, Real-Time Collision Detection (2005), section 5.1.5, by regions; here vectorised as the best of the
-    plane's foot, where it is inside, and the three edges.
+    Method: Ericson, Real-Time Collision Detection (2005), section 5.1.5, by regions; here vectorised as the
+    best of the plane's foot, where it is inside, and the three edges.
     """
     a, b, c = corner[..., 0, :], corner[..., 1, :], corner[..., 2, :]
     points = np.broadcast_to(points, a.shape)

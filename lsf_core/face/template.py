@@ -1,5 +1,6 @@
-"""The template head shipped in assets/template_head.npz: one topology for skin, teeth, tongue, eyes and lashes, with the
-52 ARKit shapes and a whitened identity space. Built by `lsf_core.face.build_template`; see docs/face.md."""
+"""The template head shipped in assets/template_head.npz: one topology for skin, teeth, tongue, eyes and
+lashes, with the 52 ARKit shapes and a whitened identity space. Built by `lsf_core.face.build_template`; see
+docs/face.md."""
 
 from __future__ import annotations
 
@@ -21,14 +22,14 @@ class Template:
     """Arrays of the template; all read-only.
 
     vertices (V, 3) float32, metres, y up, face to +z, subject's left = +x; the mean of the identity space.
-    faces (M, 4) int32, -1 in the 4th place of a triangle. part (V,) uint8 into part_names.
-    expressions (52, V, 3) float32, metres at weight 1, order of ARKIT_NAMES.
-    identity_modes (K, V, 3) float32, metres per standard deviation: head = vertices + sum_k c_k modes_k with c ~ N(0, 1);
-    the first 32 are the identity that the network reads.
-    landmarks: name -> vertex. loops: name -> ordered vertices (lips from the right corner to the left, lids from the inner
-    corner to the outer; upper and lower share their corners). fit_weight (V,) float32 in [0, 1]: how much a vertex should
-    count when the template is fitted to a head (front of the face 1; neck rim, scalp, inner mouth and eyeballs 0).
-    mirror (V,) int32: the vertex on the other side.
+    faces (M, 4) int32, -1 in the 4th place of a triangle. part (V,) uint8 into part_names. expressions (52,
+    V, 3) float32, metres at weight 1, order of ARKIT_NAMES. identity_modes (K, V, 3) float32, metres per
+    standard deviation: head = vertices + sum_k c_k modes_k with c ~ N(0, 1); the first 32 are the identity
+    that the network reads. landmarks: name -> vertex. loops: name -> ordered vertices (lips from the right
+    corner to the left, lids from the inner corner to the outer; upper and lower share their corners).
+    fit_weight (V,) float32 in [0, 1]: how much a vertex should count when the template is fitted to a head
+    (front of the face 1; neck rim, scalp, inner mouth and eyeballs 0). mirror (V,) int32: the vertex on the
+    other side.
     """
 
     vertices: np.ndarray
@@ -67,7 +68,8 @@ def _load(path: Path) -> Template:
                 part=fields["part"], part_names=tuple(str(n) for n in fields["part_names"]),
                 expressions=fields["expressions_mm"].astype(np.float32) * np.float32(1e-3),
                 identity_modes=fields["identity_modes_mm"].astype(np.float32) * np.float32(1e-3),
-                landmarks={str(n): int(i) for n, i in zip(fields["landmark_names"], fields["landmark_index"], strict=True)},
+                landmarks={str(n): int(i) for n, i in
+                           zip(fields["landmark_names"], fields["landmark_index"], strict=True)},
                 loops={name: fields[name].astype(np.int32) for name in LOOPS},
                 fit_weight=fields["fit_weight"].astype(np.float32), mirror=fields["mirror"].astype(np.int32),
                 licence=str(fields["licence"]),
