@@ -105,6 +105,19 @@ def test_a_mistake_is_one_line_and_status_2_without_loading_torch(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(("command", "module"), [("worker", "lsf_core.worker"), ("train", "lsf_core.training.cli")])
+def test_worker_and_train_read_their_own_options(monkeypatch, command, module):
+    given = []
+
+    def stand_in(arguments):
+        given.append(arguments)
+        return 7
+
+    monkeypatch.setattr(f"{module}.main", stand_in)
+    assert cli.main([command, "--device", "cpu", "--help"]) == 7
+    assert given == [["--device", "cpu", "--help"]]
+
+
 # ---------------------------------------------------------------- animate
 
 
