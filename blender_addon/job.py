@@ -63,7 +63,7 @@ class Job:
         self._rig: dict[str, Any] | None = None
         self._request = 0
         self._cancelled = False
-        self._step = "rig" if self._missing else "animate"
+        self._step = "listen"
         self._ask()
 
     # -- driving ----------------------------------------------------------------------------------------------------
@@ -112,15 +112,16 @@ class Job:
     # -- steps ------------------------------------------------------------------------------------------------------
     def _ask(self) -> None:
         mesh = {"folder": str(self._folder), "vertices": "vertices.npy", "faces": "faces.npy"}
-        if self._step == "rig":
-            self._request = self._engine.ask("rig", **mesh)
-            return
         speech = self._speech
-        self._request = self._engine.ask(
-            "animate", **mesh, **self._settings, audio=speech.path, audio_name=f"The sound '{speech.name}'",
-            offset=speech.offset, duration=speech.duration, content_seconds=speech.content_seconds, fps=speech.fps,
-            frames=speech.frames,
-        )
+        sound = {"audio": speech.path, "audio_name": f"The sound '{speech.name}'", "offset": speech.offset,
+                 "duration": speech.duration, "content_seconds": speech.content_seconds}
+        if self._step == "listen":
+            self._request = self._engine.ask("listen", **sound)
+        elif self._step == "rig":
+            self._request = self._engine.ask("rig", **mesh)
+        else:
+            motion = {"fps": speech.fps, "frames": speech.frames, **self._settings}
+            self._request = self._engine.ask("animate", **mesh, **sound, **motion)
 
     def _handle(self, event: protocol.Event) -> None:
         if event.event == protocol.PROGRESS:
@@ -130,6 +131,9 @@ class Job:
             self.text = "Cancelling" if self._cancelled else event.text or self.text
         elif self._cancelled:  # it finished before the cancel reached it
             self._fail("Cancelled. Nothing was changed.", cancelled=True)
+        elif self._step == "listen":
+            self._step = "rig" if self._missing else "animate"
+            self._ask()
         elif self._step == "rig":
             self._rig = event.data
             self.warnings += [str(warning) for warning in event.data.get("warnings", [])]

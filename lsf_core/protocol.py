@@ -12,6 +12,8 @@ The engine works on one request at a time, in order; `cancel` overtakes them. It
 
 Methods (params -> data)
     hello     -> protocol, engine, python, torch, device
+    listen    audio, audio_name, offset, duration, content_seconds -> seconds   is there speech in it? Quick: asked
+              first, so that a bad sound is told before the face is read
     rig       folder, vertices, faces -> deltas (file), names, landmarks, landmark_names, fit_error, warnings, cached
     animate   folder, audio, audio_name, offset, duration (None: to the end), content_seconds, fps, frames (None: as
               many as the duration holds), vertices, faces, seed, temperature, emotion_strength, edits
@@ -33,7 +35,7 @@ PROTOCOL_VERSION = 1
 MAX_LINE = 1 << 20
 """Bytes in a line at most: nothing here is long, so a longer line means that something else is talking."""
 
-METHODS = ("hello", "rig", "animate", "unload", "cancel", "quit")
+METHODS = ("hello", "listen", "rig", "animate", "unload", "cancel", "quit")
 
 PROGRESS, RESULT, ERROR = "progress", "result", "error"
 EVENTS = (PROGRESS, RESULT, ERROR)

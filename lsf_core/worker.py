@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from . import __version__, protocol
+from .audio import SAMPLE_RATE, check_speech, load_audio
 from .errors import AudioError, Cancelled, LSFError, MeshError
 from .protocol import Event, ProtocolError, Request
 
@@ -146,6 +147,10 @@ class Worker:
             "device": _device_name(torch, self._device),
         }
 
+    def _do_listen(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        audio, _ = _speech_of(params)
+        return {"seconds": len(audio) / SAMPLE_RATE}
+
     def _do_rig(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         vertices, faces = _mesh(params)
         rig, cached = self._rig_of(vertices, faces, progress)
@@ -163,13 +168,8 @@ class Worker:
         }
 
     def _do_animate(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        from .audio import SAMPLE_RATE, check_speech
-
         progress(0.0, "Reading the sound")
-        audio, speed = _speech(
-            params["audio"], float(params["offset"]), params.get("duration"), params.get("content_seconds")
-        )
-        check_speech(audio, params.get("audio_name", "The sound"))
+        audio, speed = _speech_of(params)
         fps, frames = float(params["fps"]), params.get("frames")
         if frames is None:
             frames = max(1, math.ceil(len(audio) / SAMPLE_RATE / speed * fps - 1e-6))
@@ -299,7 +299,16 @@ def _mesh(params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return vertices, faces
 
 
-def _speech(
+def _speech_of(params: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """The job's stretch of sound, see `_stretch`, once it is sure that somebody may be heard in it."""
+    audio, speed = _stretch(
+        params["audio"], float(params["offset"]), params.get("duration"), params.get("content_seconds")
+    )
+    check_speech(audio, params.get("audio_name", "The sound"))
+    return audio, speed
+
+
+def _stretch(
     path: str, offset: float, duration: float | None, content_seconds: float | None
 ) -> tuple[np.ndarray, float]:
     """The stretch of sound that the strip plays: mono samples at 16 kHz, and the strip's speed.
@@ -309,8 +318,6 @@ def _speech(
     takes; speed = file / content. Samples cover the whole duration: where the strip reaches beyond its sound, silence.
     Raises AudioError.
     """
-    from .audio import SAMPLE_RATE, load_audio
-
     speed = 1.0
     if content_seconds or duration is None:
         whole = load_audio(path)

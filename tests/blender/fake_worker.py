@@ -74,6 +74,8 @@ def main(mode: str, log: str) -> None:
         job, method, params = request["id"], request["method"], request.get("params", {})
         if method == "hello" and mode not in ("mute", "garbage"):
             send(id=job, event="result", data={"protocol": 99 if mode == "old" else 1, "engine": "fake"})
+        elif method == "listen":
+            send(id=job, event="result", data={"seconds": 1.0})
         elif method in ("rig", "animate"):
             send(id=job, event="progress", fraction=0.5, text=f"Half of {method}")
             if mode == "dies":

@@ -98,6 +98,7 @@ def test_a_meta_strip_hides_what_is_outside_it(scene, clicks, tmp_path):
     assert part.start_frame == compat.left_handle(meta)
     assert (part.start_frame, part.frames) == (35, 40)
     assert part.offset == pytest.approx(whole.offset + (part.start_frame - whole.start_frame) / 25)
+    np.testing.assert_allclose(predicted(part), heard(scene, tmp_path), atol=1e-3)
     inner.frame_start = 300
     assert "trimmed away" in error_of(lambda: strips.speech_of_strip(inner, scene, tmp_path))
 
