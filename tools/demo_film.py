@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,6 +34,20 @@ def read_phones(speech: Path) -> list[tuple[str, float, float]]:
     return [(str(p), float(a), float(b)) for p, a, b in json.loads(file.read_text(encoding="utf-8"))["phones"]]
 
 
+@contextmanager
+def silent_blender() -> Iterator[None]:
+    """Send the process's stdout to nowhere: Blender prints two lines for every picture it renders."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def render_still(scene: bpy.types.Scene, frame: int, size: tuple[int, int], folder: Path) -> Path:
     """Render one frame of the scene to a PNG in folder and return its path."""
     settings = scene.render
@@ -41,7 +59,8 @@ def render_still(scene: bpy.types.Scene, frame: int, size: tuple[int, int], fold
     settings.use_sequencer = False  # the only strip is sound
     settings.filepath = str(folder / f"{frame:05d}.png")
     scene.frame_set(frame)
-    bpy.ops.render.render(write_still=True)
+    with silent_blender():
+        bpy.ops.render.render(write_still=True)
     return Path(settings.filepath)
 
 

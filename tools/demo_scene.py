@@ -11,7 +11,7 @@ from mathutils import Vector
 
 PORTRAIT_LENS_MM = 85.0
 SENSOR_MM = 36.0
-HEAD_IN_PICTURE = 0.92  # height of the head (crown to chin) over the picture's, for the film
+HEAD_IN_PICTURE = 0.87  # height of the head (crown to chin) over the picture's, for the film
 FACE_IN_SHEET = 1.32  # the same for the contact sheet: the picture ends above the brows and below the chin
 BACKGROUND = (0.055, 0.062, 0.075)
 GLOSS = {"eye_left": 0.08, "eye_right": 0.08, "teeth_upper": 0.25, "teeth_lower": 0.25}  # roughness; skin gets 0.55
@@ -57,7 +57,7 @@ def world_points(head: bpy.types.Object) -> np.ndarray:
 
 
 def face_frame(head: bpy.types.Object) -> tuple[Vector, float]:
-    """(middle of the face, its height from crown to chin) of a head that faces -y and stands along z.
+    """(middle of the head, its height from crown to chin) of a head that faces -y and stands along z.
 
     Heads differ in how much neck and shoulder they bring, so the upper third decides: from crown to chin a head is
     about as high as its skull is deep.
@@ -69,14 +69,15 @@ def face_frame(head: bpy.types.Object) -> tuple[Vector, float]:
     middle_x = (upper[:, 0].min() + upper[:, 0].max()) / 2
     depth = upper[:, 1].max() - upper[:, 1].min()
     height = min(1.08 * depth, extent)
-    return Vector((middle_x, points[:, 1].min(), crown - 0.5 * height)), float(height)
+    front = points[:, 1].min()
+    return Vector((middle_x, front + 0.3 * depth, crown - 0.55 * height)), float(height)
 
 
 def light_and_camera(scene: bpy.types.Scene, head: bpy.types.Object) -> None:
     """Portrait camera a little to the side, key, fill and rim light, and Workbench set up for clear faces."""
     middle, height = face_frame(head)
     per_height = height * PORTRAIT_LENS_MM / SENSOR_MM
-    face = middle - Vector((0.0, 0.0, 0.16 * height))
+    face = middle - Vector((0.0, 0.0, 0.10 * height))
     add_camera(scene, "Front", face, per_height / FACE_IN_SHEET, 0.0)
     scene.camera = add_camera(scene, "Portrait", middle, per_height / HEAD_IN_PICTURE, math.radians(12.0))
     for name, side, up, power in (("Key", 40.0, 30.0, 8.0), ("Fill", -55.0, 5.0, 3.0), ("Rim", 160.0, 40.0, 10.0)):

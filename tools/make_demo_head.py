@@ -137,7 +137,8 @@ def make_parts(head: np.ndarray, data: np.lib.npyio.NpzFile) -> list[Part]:
     parts.append(Part("gums_and_tongue", gums, 750, mix(np.tile(GUMS, (len(gums), 1)), TONGUE, tongue)))
     for name in ("teeth_upper", "teeth_lower"):
         teeth = np.arange(*regions[name])
-        parts.append(Part(name, teeth, 480, np.tile(TEETH, (len(teeth), 1))))
+        front = smooth_step((head[teeth, 2] - head[teeth, 2].max() + 2.0) / 1.5)
+        parts.append(Part(name, teeth, 640, np.tile(TEETH, (len(teeth), 1)), front))
     for side in ("left", "right"):
         eye = np.arange(*regions[f"eyeball_{side}"])
         # Two shells: the inner one carries the iris, the outer one is a glass cornea that would only hide it.
@@ -149,7 +150,9 @@ def make_parts(head: np.ndarray, data: np.lib.npyio.NpzFile) -> list[Part]:
         across = np.linalg.norm(head[ball, :2] - centre[:2], axis=1)
         ahead = head[ball, 2] > centre[2]
         colours = mix(np.tile(SCLERA, (len(ball), 1)), IRIS, smooth_step((0.66 - across) / 0.08) * ahead)
+        # The pupil is a hole in the source: what shows through it, the back of the ball, is painted like the pupil.
         colours = mix(colours, PUPIL, smooth_step((0.28 - across) / 0.08) * ahead)
+        colours = mix(colours, PUPIL, smooth_step((centre[2] - head[ball, 2]) / 0.3))
         parts.append(Part(f"eye_{side}", ball, 420, colours, (ahead & (across < 0.75)).astype(float)))
         lashes = np.arange(*regions[f"eyelashes_{side}"])
         # Lower lashes are cards as thick as the upper ones; in plain dark colour they read as heavy make-up.
