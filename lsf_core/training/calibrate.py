@@ -7,11 +7,11 @@
 oracle writes what `perform` makes of each clip's own phones and sound, for score_motion.py; fit searches constants and
 prints them with figures; compare prints means and spreads of shapes beside the measured ones.
 
-DATA_DIR holds <clip>.ogg, <clip>.npz (names, weights, fps) and <clip>.json with "phones". `fit` works on the lip gap
-in mm (performance.GAP_ROW): for given widths and leads the gap is linear in the targets of the phone classes, so
-these are solved by ridge regression towards the table in gestures.py inside a Nelder-Mead search over the rest
-(variable projection, Golub and Pereyra 1973). Figures are cross-validated over speakers: targets are solved without
-the speaker they are judged on.
+DATA_DIR holds <clip>.ogg, <clip>.npz (names, weights, fps) and <clip>.json with "phones" (oracle: manifest.jsonl
+too). `fit` works on the lip gap in mm (performance.GAP_ROW): for given widths and leads the gap is linear in the
+targets of the phone classes, so these are solved by ridge regression towards the table in gestures.py inside a
+Nelder-Mead search over the rest (variable projection, Golub and Pereyra 1973). Figures are cross-validated over
+speakers: targets are solved without the speaker they are judged on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX
+from lsf_core.errors import AudioError
 from lsf_core.training.gestures import (
     CHANNEL,
     CLASSES,
@@ -58,21 +59,42 @@ class Measured:
         return np.maximum(np.nan_to_num(self.weights) @ GAP_ROW, 0.0)
 
 
-def clips(data: Path, only: str = "") -> Iterator[Measured]:
-    """All clips below `data` whose path contains `only` and that have phones and a measured face."""
+def told(data: Path, only: str = "") -> Iterator[tuple[str, Path, dict]]:
+    """(key, sound file, facts) of all clips below `data` that have phones: <clip>.json beside the sound, or
+    manifests."""
+    for path in sorted(data.rglob("*.json")):
+        sound = path.with_suffix(".ogg")
+        if sound.is_file():
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            key = path.relative_to(data).with_suffix("").as_posix()
+            if only in key and facts.get("phones"):
+                yield key, sound, facts
+    for path in sorted(data.rglob("manifest.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            facts = json.loads(line)
+            sound = path.parent / facts["file"]
+            key = sound.relative_to(data).with_suffix("").as_posix()
+            if only in key and facts.get("phones"):
+                yield key, sound, facts
+
+
+def read_sound(path: Path) -> np.ndarray:
+    """(N,) float32 of a 16 kHz mono file; any other format is an error, as the data has no other."""
     import soundfile
 
-    for path in sorted(data.rglob("*.json")):
-        key = path.relative_to(data).with_suffix("").as_posix()
-        sound, track = path.with_suffix(".ogg"), path.with_suffix(".npz")
-        if only not in key or not sound.is_file() or not track.is_file():
+    audio, rate = soundfile.read(path, dtype="float32")
+    if rate != 16000 or audio.ndim != 1:
+        raise AudioError(f"{path} has {rate} Hz and {audio.ndim} channels. Calibration data is 16 kHz mono.")
+    return audio
+
+
+def clips(data: Path, only: str = "") -> Iterator[Measured]:
+    """All clips below `data` whose path contains `only` and that have phones and a measured face."""
+    for key, sound, facts in told(data, only):
+        track = sound.with_suffix(".npz")
+        if not track.is_file():
             continue
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if not facts.get("phones"):
-            continue
-        audio, rate = soundfile.read(sound, dtype="float32")
-        if rate != 16000 or audio.ndim != 1:
-            raise ValueError(f"{sound}: {rate} Hz, {audio.ndim} channels; 16 kHz mono is needed.")
+        audio = read_sound(sound)
         with np.load(track, allow_pickle=False) as z:
             fps, names, values = float(z["fps"]), [str(n) for n in z["names"]], z["weights"]
         frames = int(np.ceil(len(audio) / 16000 * RATE - 1e-9))
@@ -84,12 +106,19 @@ def clips(data: Path, only: str = "") -> Iterator[Measured]:
         yield Measured(key, str(facts.get("speaker")), audio, facts["phones"], weights)
 
 
-def write_oracle(data: Path, out: Path, only: str, emotion: str = "neutral") -> int:
-    """Perform every clip from its own phones and write it as score_motion.py reads it."""
+STRENGTH = {"normal": 0.75, "strong": 1.25}
+
+
+def write_oracle(data: Path, out: Path, only: str, emotion: str | None = None) -> int:
+    """Perform every clip from its own phones (and emotion, or the one given), as score_motion.py reads it; how many."""
     count = 0
-    for clip in clips(data, only):
-        made = perform(clip.rows, None, clip.audio, emotion=emotion)
-        path = out / (clip.key + ".npz")
+    for key, sound, facts in told(data, only):
+        made = perform(
+            facts["phones"], facts.get("stress"), read_sound(sound),
+            emotion=emotion or facts.get("emotion") or "neutral",
+            intensity=STRENGTH.get(str(facts.get("intensity")), 1.0), seed=count, language=facts.get("language"),
+        )  # fmt: skip
+        path = out / (key + ".npz")
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, names=np.array(ARKIT_NAMES), weights=made.emotional, fps=np.float32(RATE))
         count += 1
@@ -256,7 +285,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path, nargs="?", help="oracle: where the motion goes")
     parser.add_argument("--only", default="", help="only clips whose path contains this")
-    parser.add_argument("--emotion", default="neutral", help="oracle: act with this feeling")
+    parser.add_argument("--emotion", help="oracle: act with this feeling instead of the clip's own")
     parser.add_argument("--steps", type=int, default=250, help="fit: evaluations of the search")
     a = parser.parse_args(argv)
     if a.job == "oracle":
