@@ -129,7 +129,7 @@ def accents(phones: Sequence[Phone], level: np.ndarray, frames: int, seed: int) 
 def brow_beats(beats: np.ndarray, seed: int) -> np.ndarray:
     """(F, 52) small brow accents of calm speech."""
     out = np.zeros((len(beats), len(ARKIT_NAMES)))
-    inner, outer = np.random.default_rng(seed + 1).uniform([0.06, 0.03], [0.16, 0.10])
+    inner, outer = np.random.default_rng(seed + 1).uniform([0.10, 0.05], [0.24, 0.15])
     out[:, INDEX["browInnerUp"]] = inner * beats
     for side in ("Left", "Right"):
         out[:, INDEX["browOuterUp" + side]] = outer * beats
