@@ -195,8 +195,9 @@ def build_score(phones: Sequence[Phone]) -> Score:
             after = _room(phones, i + 1, f.bilabial)
             (contacts if f.bilabial else tucks).append((p.start, p.end, before, after))
     touch, teeth = (np.array(spans, np.float64).reshape(-1, 4) for spans in (contacts, tucks))
-    times = np.array([middle, half], np.float64)
-    return Score(np.array(kind, np.intp), *times, np.array(stress, np.intp), np.array(vowel, bool), touch, teeth)
+    centre, reach = np.array(middle, np.float64), np.array(half, np.float64)
+    marks, vowels = np.array(stress, np.intp), np.array(vowel, bool)
+    return Score(np.array(kind, np.intp), centre, reach, marks, vowels, touch, teeth)
 
 
 def _room(phones: Sequence[Phone], i: int, bilabial: bool) -> float:
