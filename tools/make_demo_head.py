@@ -28,6 +28,8 @@ SKIN = (0.91, 0.72, 0.62)
 LIPS = (0.76, 0.36, 0.35)
 BROW = (0.20, 0.12, 0.09)
 SOCKET = (0.38, 0.10, 0.10)
+TEETH_DROP = 0.22  # centimetres
+THROAT = (0.10, 0.02, 0.03)
 GUMS = (0.72, 0.33, 0.34)
 TONGUE = (0.74, 0.36, 0.37)
 TEETH = (0.93, 0.90, 0.83)
@@ -84,6 +86,32 @@ def inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     return inside
 
 
+def into_the_throat(points: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """0 (n,) at the lips to 1 from 5 cm behind them: no light falls there, and Workbench casts no shadows inside."""
+    return 0.9 * smooth_step((marks[list(OUTER_LIP), 2].max() - 1.6 - points[:, 2]) / 3.4)
+
+
+def show_upper_teeth(head: np.ndarray, regions: dict[str, tuple[int, int]]) -> None:
+    """Move the upper teeth and their gums down by TEETH_DROP, in place.
+
+    Identity modes move lips and teeth without regard to each other, and this mixture hides the incisors wholly; most
+    people show about 2 mm of them with the lips apart. The overbite grows by as much, the closed mouth looks the same.
+    """
+    upper = slice(*regions["teeth_upper"])
+    bite = head[upper, 1].min()
+    head[upper, 1] -= TEETH_DROP
+    gums = slice(*regions["gums_and_tongue"])
+    tongue_reach = 0.72 * np.abs(head[upper, 0]).max()
+    outside = (np.abs(head[gums, 0]) > tongue_reach) | (head[gums, 2] > head[upper, 2].max() - 1.2)
+    head[gums, 1] -= TEETH_DROP * smooth_step((head[gums, 1] - bite) / 0.4) * outside
+
+
+def region_table(data: np.lib.npyio.NpzFile) -> dict[str, tuple[int, int]]:
+    """First and past-the-last vertex of each named region."""
+    names = [str(name) for name in data["region_names"]]
+    return {name: (int(a), int(b)) for name, (a, b) in zip(names, data["region_ranges"], strict=True)}
+
+
 def skin_part(head: np.ndarray, regions: dict[str, tuple[int, int]], marks: np.ndarray, keep: int) -> Part:
     """Face, neck, mouth and eye sockets, which are one connected surface in ICT-FaceKit."""
     end = regions["eye_socket_right"][1]
@@ -117,14 +145,14 @@ def skin_part(head: np.ndarray, regions: dict[str, tuple[int, int]], marks: np.n
     socket = (np.arange(end) >= regions["mouth_socket"][0]) & (np.arange(end) < regions["mouth_socket"][1])
     # Where the socket meets the lips its first rows are still lip: darken with depth behind the lips.
     depth = smooth_step((loop[:, 2].max() - 0.6 - points[:, 2]) / 1.0)
-    colours = np.where(socket[:, None], mix(np.tile(LIPS, (end, 1)), SOCKET, depth), colours)
+    inside = mix(mix(np.tile(LIPS, (end, 1)), SOCKET, depth), THROAT, into_the_throat(points, marks))
+    colours = np.where(socket[:, None], inside, colours)
     return Part("skin", np.arange(end), keep, colours, weights)
 
 
 def make_parts(head: np.ndarray, data: np.lib.npyio.NpzFile) -> list[Part]:
     """All kept pieces with their budgets; about 8,000 vertices in all."""
-    names = [str(name) for name in data["region_names"]]
-    regions = {name: (int(a), int(b)) for name, (a, b) in zip(names, data["region_ranges"], strict=True)}
+    regions = region_table(data)
     component = data["component"]
     marks = head[data["landmarks68"]]
     parts = [skin_part(head, regions, marks, keep=5400)]
@@ -134,7 +162,9 @@ def make_parts(head: np.ndarray, data: np.lib.npyio.NpzFile) -> list[Part]:
     lower = head[slice(*regions["teeth_lower"])]
     half_width = 0.72 * np.abs(lower[:, 0]).max()
     tongue = smooth_step(2.0 * (1.0 - np.abs(head[gums, 0]) / half_width))
-    parts.append(Part("gums_and_tongue", gums, 750, mix(np.tile(GUMS, (len(gums), 1)), TONGUE, tongue)))
+    colours = mix(np.tile(GUMS, (len(gums), 1)), TONGUE, tongue)
+    colours = mix(colours, THROAT, into_the_throat(head[gums], marks))
+    parts.append(Part("gums_and_tongue", gums, 750, colours))
     for name in ("teeth_upper", "teeth_lower"):
         teeth = np.arange(*regions[name])
         front = smooth_step((head[teeth, 2] - head[teeth, 2].max() + 2.0) / 1.5)
@@ -233,6 +263,8 @@ def main() -> None:
     amounts = options.strength * chance.standard_normal(IDENTITY_MODES)
     modes = data["identity"][:IDENTITY_MODES].astype(np.float64)
     head = data["verts"].astype(np.float64) + np.tensordot(amounts, modes, axes=1)
+
+    show_upper_teeth(head, region_table(data))
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
     written = []
