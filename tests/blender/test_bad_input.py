@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,19 +16,22 @@ from blender_addon import compat
 SILENCE = np.zeros(16000)
 
 
-def speech(rate: int = 16000, channels: int = 1) -> np.ndarray:
-    """1.5 s of the demo speech, (N, channels), through Blender's side alone (no soundfile in Blender's Python)."""
-    from conftest import wave
-
+def mix(path: Path, container: str, codec: str, rate: int) -> Path:
+    """1.5 s of the demo speech by Blender's own mixdown (there is no soundfile in Blender's Python)."""
     scene = bpy.context.scene
     strip = compat.top_strips(scene.sequence_editor_create()).new_sound("source", str(SPEECH), 1, 1)
     kept = scene.frame_start, scene.frame_end
     scene.frame_start, scene.frame_end = 13, 13 + 36
-    path = str(Path(bpy.app.tempdir) / "mixed.wav")
-    bpy.ops.sound.mixdown(filepath=path, container="WAV", codec="PCM", format="S16", mixrate=rate)
+    sample = {"format": "S16"} if codec in ("PCM", "FLAC") else {}
+    bpy.ops.sound.mixdown(filepath=str(path), container=container, codec=codec, mixrate=rate, bitrate=128, **sample)
     scene.frame_start, scene.frame_end = kept
     compat.top_strips(scene.sequence_editor).remove(strip)
-    with wave.open(path) as file:
+    return path
+
+
+def speech(rate: int = 16000, channels: int = 1) -> np.ndarray:
+    """The same as samples (N, channels)."""
+    with wave.open(str(mix(Path(bpy.app.tempdir) / "mixed.wav", "WAV", "PCM", rate))) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels()) / 32768
     assert np.abs(samples).max() > 0.05
     return np.repeat(samples[:, :1], channels, axis=1)
@@ -92,36 +96,28 @@ def test_stereo_and_other_sample_rates(scene, head, real_engine, tmp_path, rate,
     assert np.ptp(keyed(head)["jawOpen"][:, 1]) > 0.05
 
 
-def encode(path: Path, samples: np.ndarray, codec: str) -> Path:
-    """By FFmpeg's libraries (pip av), or by Blender's own mixdown where av is not installed."""
+def encode_m4a(path: Path, samples: np.ndarray) -> Path:
+    """AAC in MP4, which Blender's mixdown does not write. samples: (N, 1) at 48 kHz."""
     av = pytest.importorskip("av")
-    container = av.open(str(path), "w")
-    stream = container.add_stream(codec, rate=48000)
-    stream.layout = "mono"
-    resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=48000,
-                                  frame_size=stream.codec_context.frame_size or 1024)
-    frame = av.AudioFrame.from_ndarray((samples.T * 32767).astype(np.int16), format="s16", layout="mono")
-    frame.sample_rate, frame.time_base = 48000, Fraction(1, 48000)
-    for piece in [*resampler.resample(frame), *resampler.resample(None)]:
-        container.mux(stream.encode(piece))
-    container.mux(stream.encode(None))
-    container.close()
+    with av.open(str(path), "w", format="ipod") as container:
+        stream = container.add_stream("aac", rate=48000)
+        stream.layout = "mono"
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=48000, frame_size=1024)
+        frame = av.AudioFrame.from_ndarray((samples.T * 32767).astype(np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.time_base = 48000, Fraction(1, 48000)
+        for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(stream.encode(piece))
     return path
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.flac", "flac"), ("a.m4a", "aac"),
-                                             ("a.ogg", "libvorbis")])
-def test_every_usual_format(scene, head, real_engine, tmp_path, name, codec):
-    if codec == "libvorbis":
-        path = tmp_path / name
-        path.write_bytes(SPEECH.read_bytes())
-    else:
-        path = encode(tmp_path / name, speech(48000), codec)
-    strip = add_strip(scene, path)
-    strip.frame_offset_end = max(strip.frame_duration - 30, 0)
+@pytest.mark.parametrize(("name", "container", "codec"), [
+    ("a.mp3", "MP3", "MP3"), ("a.flac", "FLAC", "FLAC"), ("a.ogg", "OGG", "VORBIS"), ("a.m4a", "", "")])
+def test_every_usual_format(scene, head, real_engine, tmp_path, name, container, codec):
+    path = tmp_path / name
+    add_strip(scene, mix(path, container, codec, 48000) if codec else encode_m4a(path, speech(48000)))
     bpy.ops.lsf.animate()
     jaw = keyed(head)["jawOpen"]
-    assert len(jaw) == 30
+    assert len(jaw) >= 36
     assert np.ptp(jaw[:, 1]) > 0.05
 
 
@@ -174,10 +170,11 @@ def test_a_mesh_in_edit_mode(said, head, mode):
 
 
 def test_nan_vertices(said, head):
-    points = np.zeros((8656, 3), np.float32)
+    count = len(head.data.vertices)
+    points = np.zeros((count, 3), np.float32)
     points[5, 1], points[9, 0] = np.nan, np.inf
     head.data.vertices.foreach_set("co", points.ravel())
-    assert "'Head' has 2 of 8656 vertices whose position is not a number" in error_of(bpy.ops.lsf.animate)
+    assert f"'Head' has 2 of {count} vertices whose position is not a number" in error_of(bpy.ops.lsf.animate)
     assert untouched(head)
 
 
