@@ -14,6 +14,8 @@ from scipy.spatial.transform import Rotation
 
 SIZES = (1.0, 0.8, 0.62, 0.48, 0.36)
 """Tried shares of the mesh's height that the template head (cut below the neck) may take: head alone to half a body."""
+FALLBACK_SIZES = (1.2, 0.9, 0.65, 0.4, 0.25, 0.16)
+"""The same for the second search: masks without a skull to whole bodies."""
 
 
 @dataclass
@@ -65,15 +67,16 @@ def batch_similarity(source: np.ndarray, target: np.ndarray, weight: np.ndarray)
 
 
 def find_facing(points: np.ndarray, normals: np.ndarray, model: np.ndarray, model_normals: np.ndarray, *,
-                keep: int = 8, trim: float = 0.75) -> list[Similarity]:
+                keep: int = 8, trim: float = 0.75,
+                sizes: tuple[float, ...] = SIZES) -> list[Similarity]:
     """The `keep` most promising similarities from model to mesh, best first, distinct from each other.
 
     points (N,3), normals (N,3): samples of the mesh, spread by area. model (M,3) mm, model_normals (M,3): samples of the
     template's head skin. `trim`: the share of model points, nearest first, that must fit (hair and hats hide the rest).
     """
     tree = cKDTree(points)
-    rotation = np.repeat(start_rotations(), len(SIZES), axis=0)
-    share = np.tile(SIZES, len(rotation) // len(SIZES))
+    rotation = np.repeat(start_rotations(), len(sizes), axis=0)
+    share = np.tile(sizes, len(rotation) // len(sizes))
     turned = np.einsum("sij,mj->smi", rotation, model)
     along = np.einsum("ni,si->sn", points, rotation[:, :, 1])
     top, height = along.max(1), np.ptp(along, axis=1)
@@ -100,9 +103,8 @@ def find_facing(points: np.ndarray, normals: np.ndarray, model: np.ndarray, mode
 
     for step in range(18):
         cost, index, agree = cost_of(scale, rotation, translation)
-        score = mean_cost(cost)
         if step in (4, 9):
-            best = np.argsort(score)[: 100 if step == 4 else 3 * keep]
+            best = np.argsort(mean_cost(cost))[: 100 if step == 4 else 3 * keep]
             scale, rotation, translation, cost, index, agree = (
                 x[best] for x in (scale, rotation, translation, cost, index, agree)
             )
@@ -113,7 +115,6 @@ def find_facing(points: np.ndarray, normals: np.ndarray, model: np.ndarray, mode
         )
         # Closest points pull the model smaller each step; damped, a wrong start cannot shrink to a point.
         scale = np.clip(new_scale, 0.9 * scale, 1.1 * scale)
-        del cost
     score = mean_cost(cost_of(scale, rotation, translation)[0])
     found: list[Similarity] = []
     for i in np.argsort(score):
