@@ -28,6 +28,8 @@ HELD_OUT_ACTORS = ("emodb_15", "emodb_16")
 MIN_TAKE, MAX_TAKE = 9.0, 24.0      # seconds
 RATE_RANGE = (0.86, 1.16)           # speaking rate; pitch and formants move with it
 
+EMOTIONS = ("neutral", "angry", "happy", "sad", "fear", "disgust", "boredom")     # what EMO-DB's actors play
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -40,13 +42,15 @@ class Utterance:
     phones: tuple[tuple[str, float, float], ...]
     stress: tuple[int, ...] | None
     corpus: str
+    language: str
     intensity: float = 1.0
 
 
 @dataclass
 class Take:
     """Audio (N,) int16 at 16 kHz and its face at 50 Hz: neutral and emotional (F, 52) float16, the phone masks
-    closure and tuck (F,) float16, the identity (32,) whose style it is."""
+    closure and tuck (F,) float16, the identity (32,) whose style it is. emotion: what the face plays, one of EMOTIONS;
+    heard in the audio only where the corpus is acted."""
 
     audio: np.ndarray
     neutral: np.ndarray
@@ -60,10 +64,10 @@ class Take:
 
 def read_speech(root: Path) -> list[Utterance]:
     """data/speech: synthesised speech with exact phones. Its `intended_feeling` only pushed pitch, energy and tempo,
-    nothing was acted: the face stays neutral, or the network would learn emotions that cannot be heard."""
+    nothing was acted: nobody could hear an emotion in it (see `make_take` for the one its face plays)."""
     rows = (json.loads(line) for line in (root / "speech" / "manifest.jsonl").read_text("utf-8").splitlines())
     return [Utterance(root / "speech" / r["file"], r["speaker"], "neutral", r["seconds"],
-                      tuple((p, a, b) for p, a, b in r["phones"]), tuple(r["stress"]), "speech") for r in rows]
+                      tuple((p, a, b) for p, a, b in r["phones"]), tuple(r["stress"]), "speech", r["language"]) for r in rows]
 
 
 def read_emodb(root: Path) -> list[Utterance]:
@@ -73,7 +77,7 @@ def read_emodb(root: Path) -> list[Utterance]:
     rows = (json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines())
     names = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
     return [Utterance(folder / r["file"], r["speaker"], names.get(r["emotion"], r["emotion"]), r["seconds"],
-                      tuple((p, a, min(b, r["seconds"])) for p, a, b in r["phones"] if a < r["seconds"]), None, "emodb",
+                      tuple((p, a, min(b, r["seconds"])) for p, a, b in r["phones"] if a < r["seconds"]), None, "emodb", "de",
                       0.5 + 0.5 * r["recognised_percent"] / 100 if r.get("recognised_percent") is not None else 0.9)
             for r in rows if r["phones"]]
 
@@ -108,7 +112,12 @@ def plan_takes(utterances: Iterable[Utterance], rng: np.random.Generator) -> lis
 
 
 def make_take(utterances: list[Utterance], seed: int) -> Take:
-    """Lay the utterances end to end, change the voice by the speaking rate, and let an identity perform them."""
+    """Lay the utterances end to end, change the voice by the speaking rate, and let an identity perform them.
+
+    Synthesised speech has no emotion to hear. Its face plays a random one, which `windows.Mixture` feeds to the
+    emotion stream from an acted recording: if such speech were trained as neutral, the network would learn that a
+    clean voice feels nothing and a noisy one does.
+    """
     rng = np.random.default_rng(seed)
     rate = float(np.exp(rng.uniform(*np.log(RATE_RANGE))))
     pieces, phones, stress = [], [], []
@@ -133,14 +142,15 @@ def make_take(utterances: list[Utterance], seed: int) -> Take:
     audio = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
     identity = rng.standard_normal(IDENTITY_DIM).astype(np.float32)
     first = utterances[0]
+    emotion = first.emotion if first.corpus != "speech" else EMOTIONS[int(rng.integers(len(EMOTIONS)))]
     played = perform([(p, a / rate, b / rate) for p, a, b in phones],
-                     stress if any(stress) else None, audio, emotion=first.emotion,
+                     stress if any(stress) else None, audio, emotion=emotion, language=first.language,
                      intensity=float(np.mean([u.intensity for u in utterances])), style=Style.from_identity(identity), seed=seed)
     frames = len(audio) // SAMPLES_PER_FRAME
     assert abs(len(played.neutral) - frames) <= 1, (len(played.neutral), frames)
     return Take((np.clip(audio, -1, 1) * 32767).astype(np.int16), *(
         np.asarray(x, np.float16)[:frames] for x in (played.neutral, played.emotional, played.closure, played.tuck)),
-        identity, first.corpus, first.emotion)
+        identity, first.corpus, emotion)
 
 
 def _make(job: tuple[list[Utterance], int]) -> Take:

@@ -54,7 +54,9 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
         frames = lengths[number % len(lengths)]
         windows = data.batch(min(total // frames, 2 * batch), frames)
         features = speech(windows.audio)
+        features.emotion = features.emotion[windows.felt_in]
         felt = torch.rand(len(windows.audio), device=device, generator=data.generator) < felt_share
+        felt &= windows.felt_in >= 0
         target = target_of(windows, felt)
         goal = network.prior.quantised_target(target)
         output = network(features, windows.identity, feel=felt)

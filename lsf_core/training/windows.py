@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor
 from ..arkit import ARKIT_NAMES
 from ..speech import SAMPLES_PER_FRAME
 from .augment import augment, coloured_noise
-from .corpus import Take
+from .corpus import EMOTIONS, Take
 
 
 @dataclass
 class Batch:
     """Windows of one length: audio (B, T * 320), neutral and emotional motion (B, T, 52), phone masks closure and
-    tuck (B, T), identity (B, 32)."""
+    tuck (B, T), identity (B, 32), emotion (B,) as a place in EMOTIONS or -1, felt_in (B,): the window of this batch
+    whose sound feels what this window's face plays, or -1 where there is none."""
 
     audio: Tensor
     neutral: Tensor
@@ -25,6 +26,8 @@ class Batch:
     closure: Tensor
     tuck: Tensor
     identity: Tensor
+    emotion: Tensor
+    felt_in: Tensor
 
 
 class WindowSampler:
@@ -40,6 +43,7 @@ class WindowSampler:
         self.neutral, self.emotional = frames("neutral"), frames("emotional")
         self.closure, self.tuck = frames("closure"), frames("tuck")
         self.identity = torch.from_numpy(np.stack([t.identity for t in takes])).to(device)
+        self.emotion = torch.tensor([EMOTIONS.index(t.emotion) for t in takes], device=device)
         self.length = torch.tensor([len(t.neutral) for t in takes], device=device)
         self.start = torch.cumsum(self.length, 0) - self.length
 
@@ -52,7 +56,8 @@ class WindowSampler:
         at = first[:, None] + torch.arange(frames, device=self.device)
         samples = first[:, None] * SAMPLES_PER_FRAME + torch.arange(frames * SAMPLES_PER_FRAME, device=self.device)
         return Batch(self.audio[samples].float() / 32768, self.neutral[at].float(), self.emotional[at].float(),
-                     self.closure[at].float(), self.tuck[at].float(), self.identity[take])
+                     self.closure[at].float(), self.tuck[at].float(), self.identity[take], self.emotion[take],
+                     torch.full_like(take, -1))
 
 
 def speechless(count: int, frames: int, generator: torch.Generator) -> Batch:
@@ -73,11 +78,16 @@ def speechless(count: int, frames: int, generator: torch.Generator) -> Batch:
     rest = torch.zeros(count, frames, len(ARKIT_NAMES), device=device)
     none = torch.zeros(count, frames, device=device)
     identity = torch.randn(count, 32, device=device, generator=generator)
-    return Batch(audio, rest, rest, none, none, identity)
+    nobody = torch.full((count,), -1, device=device)
+    return Batch(audio, rest, rest, none, none, identity, nobody, nobody)
 
 
 class Mixture:
-    """The stage-2 diet: speech, acted emotion and speechless sound in fixed shares, augmented."""
+    """The stage-2 diet: speech, acted emotion and speechless sound in fixed shares, augmented.
+
+    Acted and speechless windows are felt as they sound. A window of synthesised speech, the first of `shares`, feels
+    through a random acted window of its own emotion in the same batch: words and feeling come from two recordings.
+    """
 
     def __init__(self, samplers: dict[str, WindowSampler], shares: dict[str, float], silence_share: float,
                  seed: int) -> None:
@@ -90,8 +100,18 @@ class Mixture:
         parts = [self.samplers[name].sample(max(1, round(count * share)), frames, self.generator)
                  for name, share in self.shares.items()]
         parts.append(speechless(max(1, round(count * self.silence_share)), frames, self.generator))
-        names = ("audio", "neutral", "emotional", "closure", "tuck", "identity")
-        joined = Batch(*(torch.cat([getattr(p, name) for p in parts]) for name in names))
+        joined = Batch(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Batch)))
+        joined.felt_in = self.hear_emotions(joined.emotion, len(parts[0].audio), len(parts[-1].audio))
         if audible:
             joined.audio = augment(joined.audio, self.generator)
         return joined
+
+    def hear_emotions(self, emotion: Tensor, speech: int, silent: int) -> Tensor:
+        """`Batch.felt_in` for a batch that begins with `speech` and ends with `silent` windows; emotion (B,)."""
+        count = len(emotion)
+        felt_in = torch.arange(count, device=self.device)
+        acted = slice(speech, count - silent)
+        same = (emotion[:speech, None] == emotion[None, acted]).float()
+        found = torch.multinomial(same + 1e-9, 1, generator=self.generator)[:, 0]
+        felt_in[:speech] = torch.where(same.any(1), found + speech, -1)
+        return felt_in
