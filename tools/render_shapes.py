@@ -29,7 +29,7 @@ COLOURS = {
 VIEWS = {
     "front": (0.0, 0.0, 1.0), "quarter": (35.0, 5.0, 1.0), "side": (90.0, 0.0, 1.0), "below": (20.0, -25.0, 1.0),
     "mouth": (0.0, 0.0, 0.49), "mouthquarter": (45.0, -5.0, 0.49), "eyes": (0.0, 0.0, 0.53), "eye": (0.0, 0.0, 0.26),
-    "eyequarter": (50.0, 10.0, 0.26),
+    "nose": (25.0, 0.0, 0.5), "eyequarter": (50.0, 10.0, 0.26),
 }
 """Name -> turn about the vertical in degrees, tilt in degrees, width of the picture as a share of the
 head's."""
@@ -110,7 +110,7 @@ def mesh_rig(path: Path, rig_path: Path) -> Rig:
     eye = (marks["eye_inner_left"] + marks["eye_outer_left"]) / 2
     face = (marks["nasion"] + marks["nose_base"]) / 2
     centres = {"face": face, "mouth": mouth, "mouthquarter": mouth, "eyes": (eye + face) / 2, "eye": eye,
-               "eyequarter": eye}
+               "nose": (25.0, 0.0, 0.5), "eyequarter": eye}
     return Rig(vertices, faces, shapes, np.tile(COLOURS["skin"], (len(vertices), 1)), height, centres)
 
 

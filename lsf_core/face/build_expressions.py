@@ -136,6 +136,21 @@ def skin_shapes(build: Builder, covered: np.ndarray, read: np.ndarray, motions: 
     return moved.reshape(len(vertices), len(values), 3).transpose(1, 0, 2)
 
 
+def soften(build: Builder, shapes: np.ndarray, passes: int = 3) -> None:
+    """Smooth the shapes a little in place (displacements, not positions) away from lips and lids.
+
+    ICT's creases are finer than the template's mesh; carried over they turn into single standing vertices.
+    """
+    free = build.skin.copy()
+    free[build.topology.mouth[2:].ravel()] = False
+    for eye in build.topology.eyes:
+        free[eye[3:].ravel()] = False
+    step = sp.diags(np.where(free, 0.5, 0.0)) @ build.lap
+    for _ in range(passes):
+        for shape in shapes:
+            shape -= step @ shape
+
+
 def _beyond(build: Builder, covered: np.ndarray, steps: int) -> np.ndarray:
     """Vertices more than `steps` edges away from the covered ones (V,) bool."""
     adjacency = (build.lap != 0).astype(float)

