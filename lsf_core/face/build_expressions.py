@@ -141,7 +141,7 @@ def soften(build: Builder, shapes: np.ndarray, passes: int = 3) -> None:
 
     ICT's creases are finer than the template's mesh; carried over they turn into single standing vertices.
     """
-    free = build.skin.copy()
+    free = build.skin & ~build.head.rim
     free[build.topology.mouth[2:].ravel()] = False
     for eye in build.topology.eyes:
         free[eye[3:].ravel()] = False
