@@ -23,7 +23,7 @@ from typing import IO, Any
 from .report import Problem
 from .shared import ROOT, protocol
 
-BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lsf_core.worker import main; sys.exit(main())"
+BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lsf_core.worker import main; main()"
 """`-I` hides the current folder and PYTHONPATH from the engine's Python, so it is told where lsf_core is."""
 
 

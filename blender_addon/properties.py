@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
+from bpy.app.handlers import persistent
 from bpy.props import BoolProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
 from . import strips
@@ -16,6 +17,20 @@ def _is_mesh(_self: Any, candidate: bpy.types.Object) -> bool:
 
 def _strip_names(self: Any, context: bpy.types.Context, typed: str) -> list[str]:
     return [strip.name for strip in strips.sound_strips(context, self.id_data) if typed.lower() in strip.name.lower()]
+
+
+_messages: dict[tuple[str, str], str] = {}
+"""(scene, message) -> text. Kept here because a scene's properties are saved with the file; messages must not be."""
+
+
+def _message(name: str, description: str) -> Any:
+    def get(self: Any) -> str:
+        return _messages.get((self.id_data.name, name), "")
+
+    def put(self: Any, text: str) -> None:
+        _messages[self.id_data.name, name] = text
+
+    return StringProperty(name=name, description=description, options={"HIDDEN"}, get=get, set=put)
 
 
 class LSFSettings(bpy.types.PropertyGroup):
@@ -55,16 +70,30 @@ class LSFSettings(bpy.types.PropertyGroup):
         name="Extend Frame Range", default=True,
         description="Move the scene's end frame back where the take is longer. It is never made shorter",
     )
-    error: StringProperty(name="Error", options={"SKIP_SAVE", "HIDDEN"}, description="What stopped the last job")
-    warnings: StringProperty(name="Warnings", options={"SKIP_SAVE", "HIDDEN"}, description="One a line")
-    summary: StringProperty(name="Summary", options={"SKIP_SAVE", "HIDDEN"}, description="What the last job wrote")
+    error: _message("Error", "What stopped the last job")
+    warnings: _message("Warnings", "What the last job warned of, one a line")
+    summary: _message("Summary", "What the last job wrote")
+
+
+@persistent
+def _forget(*_: Any) -> None:
+    """After an undo, or in another file, what the last job said is no longer true."""
+    _messages.clear()
+
+
+HANDLERS = (bpy.app.handlers.load_post, bpy.app.handlers.undo_post)
 
 
 def register() -> None:
+    for handlers in HANDLERS:
+        handlers.append(_forget)
     bpy.utils.register_class(LSFSettings)
     bpy.types.Scene.lsf = PointerProperty(type=LSFSettings)
 
 
 def unregister() -> None:
+    for handlers in HANDLERS:
+        handlers.remove(_forget)
+    _messages.clear()
     del bpy.types.Scene.lsf
     bpy.utils.unregister_class(LSFSettings)

@@ -21,7 +21,7 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -337,15 +337,16 @@ def _stretch(
     return audio, speed
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the engine on this process's stdin and stdout. `--device NAME` chooses where the network runs."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the engine on this process's stdin and stdout, and end the process. `--device NAME`: where the network runs."""
     arguments = sys.argv[1:] if arguments is None else arguments
     device = arguments[arguments.index("--device") + 1] if "--device" in arguments[:-1] else "auto"
     worker = Worker(claim_stdout(), device)
     threading.Thread(target=worker.read_forever, args=(sys.stdin.buffer,), daemon=True).start()
     worker.run()
-    return 0
+    sys.stderr.flush()
+    os._exit(0)  # The reading thread holds stdin's lock: an ordinary end would abort over it (CPython, "could not acquire").
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
