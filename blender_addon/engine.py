@@ -71,7 +71,7 @@ def find_python(preference: str = "", user_folder: Path | None = None, root: Pat
             return str(place)
     looked = ", ".join(f"'{place}'" for place in places)
     raise Problem(f"No engine is set up (looked for {looked}). "
-                  "Choose a Python with PyTorch in the add-on's preferences.")
+                  "Press 'Set Up Engine' in the add-on's preferences, or choose a Python with PyTorch there.")
 
 
 class Engine:

@@ -16,7 +16,18 @@ def disabled_reason(context: bpy.types.Context) -> str | None:
     scene = context.scene
     if job.busy():
         return "A take is being made. Wait for it or cancel it."
-    return mesh_io.refusal(scene.lsf.target, scene) or strips.refusal(context, scene)
+    return mesh_io.refusal(scene.lsf.target, scene) or strips.refusal(context, scene) or engine_refusal(context)
+
+
+def engine_refusal(context: bpy.types.Context) -> str | None:
+    """Why no engine can be started, or None. Cheap: it only looks whether the Python is there."""
+    if engine.running():
+        return None
+    try:
+        engine_python(context)
+    except Problem as problem:
+        return str(problem)
+    return None
 
 
 class LSF_OT_animate(bpy.types.Operator):

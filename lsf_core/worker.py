@@ -338,14 +338,14 @@ def _stretch(
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the engine on this process's stdin and stdout, and end the process. `--device NAME`: where the network runs."""
+    """Be the engine on this process's stdin and stdout, and end it. `--device NAME`: where the network runs."""
     arguments = sys.argv[1:] if arguments is None else arguments
     device = arguments[arguments.index("--device") + 1] if "--device" in arguments[:-1] else "auto"
     worker = Worker(claim_stdout(), device)
     threading.Thread(target=worker.read_forever, args=(sys.stdin.buffer,), daemon=True).start()
     worker.run()
     sys.stderr.flush()
-    os._exit(0)  # The reading thread holds stdin's lock: an ordinary end would abort over it (CPython, "could not acquire").
+    os._exit(0)  # The reading thread holds stdin's lock, over which an ordinary end of the interpreter would abort.
 
 
 if __name__ == "__main__":

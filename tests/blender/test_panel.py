@@ -78,6 +78,12 @@ def test_it_says_why_animate_is_grey(scene, head):
     assert "There is no sound strip 'ghost'" in drawn().text
 
 
+def test_it_says_that_no_engine_is_set_up(ball_scene, monkeypatch):
+    monkeypatch.setenv("LSF_ENGINE_PYTHON", "/no/such/python")
+    assert "does not exist: '/no/such/python'" in operators.disabled_reason(bpy.context)
+    assert "/no/such/python" in drawn().text
+
+
 def test_nothing_speaks_against_a_scene_that_is_ready(ball_scene):
     assert operators.disabled_reason(bpy.context) is None
     assert "chosen" not in drawn().text

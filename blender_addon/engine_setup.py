@@ -1,0 +1,231 @@
+"""*Set up engine*: makes the engine's own Python environment, apart from Blender's, in the extension's user folder.
+
+Steps: a virtual environment by Blender's Python, PyTorch for this machine, the other pins, and a first start of the
+engine as the proof. The old environment steps aside meanwhile and comes back if the set-up fails or is cancelled.
+Polled like a job; a thread only moves output into a queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import engine
+from .report import Problem
+from .shared import ROOT, protocol
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the set-up. `share` is its part of the progress bar; `stdin` is given to it."""
+
+    text: str
+    command: tuple[str, ...]
+    share: float
+    stdin: bytes = b""
+
+
+def requirements(root: Path = ROOT) -> dict[str, list[str]]:
+    """The pins by group, from the file that ships with the engine ("# group: NAME" opens a group). Raises Problem."""
+    path = root / "requirements.txt"
+    groups: dict[str, list[str]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise Problem(f"The list of packages is missing: '{path}'. Install the add-on again.") from error
+    for line in map(str.strip, lines):
+        if line.startswith("# group:"):
+            current = groups.setdefault(line.removeprefix("# group:").strip(), [])
+        elif line and not line.startswith("#"):
+            current.append(line)
+    missing = {"torch", "arrays", "engine"} - set(groups)
+    if missing:
+        raise Problem(f"'{path}' lacks the groups {sorted(missing)}. Install the add-on again.")
+    return groups
+
+
+def torch_index(system: str, has_nvidia: bool, environment: dict[str, str]) -> list[str]:
+    """pip options that bring the PyTorch that fits the machine.
+
+    PyPI's own build is the right one on macOS, on Linux with an NVIDIA card (CUDA) and on Windows without. An index
+    that the user set for pip (a company's mirror) is left to decide.
+    """
+    if any(name in environment for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX")):
+        return []
+    if system == "Linux" and not has_nvidia:
+        return ["--index-url", CPU_INDEX]
+    if system == "Windows" and has_nvidia:
+        return ["--index-url", CUDA_INDEX]
+    return []
+
+
+def plan(folder: Path, root: Path = ROOT, base_python: str = sys.executable) -> list[Step]:
+    """The steps that make an engine in `folder`. Raises Problem."""
+    pins = requirements(root)
+    python = str(python_in(folder))
+    pip = (python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
+    index = torch_index(platform.system(), shutil.which("nvidia-smi") is not None, dict(os.environ))
+    hello = protocol.encode(protocol.Request(1, "hello")) + protocol.encode(protocol.Request(2, "quit"))
+    return [
+        Step("Making the environment", (base_python, "-I", "-m", "venv", str(folder)), 0.05),
+        Step("Installing PyTorch", (*pip, *index, *pins["torch"]), 0.6),
+        Step("Installing the other packages", (*pip, *pins["arrays"], *pins["engine"]), 0.3),
+        Step("Starting the engine", tuple(engine.worker_command(python, root)), 0.05, hello),
+    ]
+
+
+def python_in(folder: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+class Setup:
+    """States: RUNNING, then DONE, FAILED or CANCELLED."""
+
+    def __init__(self, user_folder: Path, plan_steps: Callable[[Path], Sequence[Step]] = plan) -> None:
+        """Start. Raises Problem if the folder cannot be written or the list of packages is missing."""
+        self.state, self.error, self.text, self.fraction = "RUNNING", "", "", 0.0
+        self.log: deque[str] = deque(maxlen=2000)
+        self._target = user_folder / "engine"
+        self._old = user_folder / "engine.old"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._kill_at: float | None = None
+        self._cancelled = False
+        try:
+            user_folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self._old, ignore_errors=True)
+            if self._target.exists():
+                # A virtual environment cannot be moved into place afterwards: its scripts hold its path. So the old one
+                # steps aside, and steps back if this fails.
+                self._target.rename(self._old)
+        except OSError as error:
+            raise Problem(f"The engine's folder cannot be written: '{self._target}' ({error.strerror}).") from error
+        try:
+            self._steps = list(plan_steps(self._target))
+        except Problem:
+            self._step_back()
+            raise
+        self._done_share = 0.0
+        self._begin()
+
+    def poll(self) -> bool:
+        """Go on; True when it has ended. Never blocks."""
+        if self.state != "RUNNING":
+            return True
+        self._take_lines()
+        if self._kill_at is not None and time.monotonic() > self._kill_at and self._process:
+            self._process.kill()
+        if self._process is None or self._process.poll() is None:
+            return False
+        self._reader.join(2.0)
+        self._take_lines()
+        step, code = self._steps[0], self._process.returncode
+        if self._cancelled:
+            self._end("CANCELLED", "Cancelled. The engine is as it was.")
+        elif code != 0 or (step.stdin and not self._said_hello()):
+            last = next((line for line in reversed(self.log) if line.strip()), "no message")
+            self._end("FAILED", f"{step.text} failed (exit code {code}): {last} See the log, then try again.")
+        else:
+            self._done_share += step.share
+            self.fraction = self._done_share
+            self._steps.pop(0)
+            if self._steps:
+                self._begin()
+            else:
+                shutil.rmtree(self._old, ignore_errors=True)
+                self._end("DONE", "")
+        return self.state != "RUNNING"
+
+    def wait(self) -> None:
+        """Poll until it has ended."""
+        while not self.poll():
+            time.sleep(0.05)
+
+    def cancel(self) -> None:
+        """Stop; it ends within seconds as `poll` goes on."""
+        if self.state == "RUNNING" and not self._cancelled:
+            self._cancelled = True
+            self.text = "Cancelling"
+            self._kill_at = time.monotonic() + 3.0
+            if self._process:
+                self._process.terminate()
+
+    def _begin(self) -> None:
+        step = self._steps[0]
+        self.text = step.text
+        self.log.append("$ " + " ".join(step.command))
+        try:
+            self._process = subprocess.Popen(
+                step.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env=engine.worker_environment(), creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError as error:
+            self._end("FAILED", f"{step.text} failed: {step.command[0]} ({error.strerror}).")
+            return
+        self._reader = threading.Thread(target=self._read, args=(self._process, step.stdin), daemon=True)
+        self._reader.start()
+
+    def _read(self, process: subprocess.Popen[bytes], stdin: bytes) -> None:
+        """On the thread: nothing here but the pipe and the queue."""
+        assert process.stdin
+        assert process.stdout
+        with contextlib.suppress(OSError):
+            process.stdin.write(stdin)
+            process.stdin.flush()
+            if not stdin:
+                process.stdin.close()  # the engine ends when its stdin closes, so it keeps its own until it quits
+        for line in process.stdout:
+            self._lines.put(line.decode("utf-8", "replace").rstrip())
+
+    def _take_lines(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            for _ in range(200):
+                self.log.append(self._lines.get_nowait())
+
+    def _said_hello(self) -> bool:
+        for line in self.log:
+            with contextlib.suppress(ValueError):
+                answer = json.loads(line)
+                if isinstance(answer, dict) and answer.get("event") == protocol.RESULT and "data" in answer:
+                    return answer["data"].get("protocol") == protocol.PROTOCOL_VERSION
+        return False
+
+    def _end(self, state: str, error: str) -> None:
+        self.state, self.error = state, error
+        self.text = "The engine is set up" if state == "DONE" else error
+        if self._process:
+            for stream in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):
+                    if stream:
+                        stream.close()
+        if state != "DONE":
+            self._step_back()
+
+    def _step_back(self) -> None:
+        shutil.rmtree(self._target, ignore_errors=True)
+        if self._old.exists():
+            self._old.rename(self._target)
+
+
+current: Setup | None = None
+
+
+def busy() -> bool:
+    """Whether a set-up is under way."""
+    return current is not None and current.state == "RUNNING"

@@ -1,0 +1,162 @@
+"""*Set up engine*, offline: the packages are empty wheels made here, the engine that is started is the fake one."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import bpy
+import pytest
+from conftest import FAKE_WORKER, ROOT, error_of
+
+from blender_addon import engine_setup, preferences
+from blender_addon.engine_setup import CPU_INDEX, CUDA_INDEX, Setup, Step
+from blender_addon.report import Problem
+from blender_addon.shared import protocol
+
+PINS = "# group: torch\ntorchlike==1.0\n\n# group: arrays\narrayslike==2.0\n# group: engine\n"
+
+
+def wheel(folder: Path, name: str, version: str) -> None:
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{name}.py", f"version = {version!r}\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """A root with a list of two packages, which pip finds in a folder."""
+    root = tmp_path / "root"
+    (root / "wheels").mkdir(parents=True)
+    (root / "requirements.txt").write_text(PINS)
+    wheel(root / "wheels", "torchlike", "1.0")
+    wheel(root / "wheels", "arrayslike", "2.0")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(root / "wheels"))
+    return root
+
+
+def planner(root: Path, last: tuple[str, ...] | None = None):
+    """The real plan; the engine's first start is played by the fake worker unless `last` is given."""
+
+    def steps(folder: Path) -> list[Step]:
+        planned = engine_setup.plan(folder, root)
+        fake = last or (str(engine_setup.python_in(folder)), "-c", SAY_HELLO)
+        return [*planned[:-1], Step("Starting the engine", fake, 0.05, planned[-1].stdin)]
+
+    return steps
+
+
+SAY_HELLO = ("import sys, json; json.loads(sys.stdin.readline()); import torchlike, arrayslike\n"
+             f"print(json.dumps(dict(id=1, event='result', data=dict(protocol={protocol.PROTOCOL_VERSION}))))")
+
+
+def test_an_environment_is_made_and_proven(offline, tmp_path):
+    work = Setup(tmp_path / "user", planner(offline))
+    seen = [work.fraction]
+    while not work.poll():
+        seen.append(work.fraction)
+        time.sleep(0.02)
+    assert work.state == "DONE", "\n".join(work.log)
+    assert seen == sorted(seen)
+    assert work.fraction == pytest.approx(1.0)
+    assert engine_setup.python_in(tmp_path / "user" / "engine").is_file()
+    from blender_addon.engine import find_python
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LSF_ENGINE_PYTHON", raising=False)
+        assert find_python("", tmp_path / "user", tmp_path) == str(engine_setup.python_in(tmp_path / "user" / "engine"))
+
+
+@pytest.mark.parametrize("way", ["fails", "cancelled", "no hello"])
+def test_the_old_engine_comes_back_if_it_does_not_succeed(offline, tmp_path, way):
+    old = tmp_path / "user" / "engine" / "old"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    last = (sys.executable, "-c", "print('not the engine')") if way == "no hello" else None
+    if way == "fails":
+        (offline / "wheels" / "arrayslike-2.0-py3-none-any.whl").unlink()
+    work = Setup(tmp_path / "user", planner(offline, last))
+    if way == "cancelled":
+        work.cancel()
+    work.wait()
+    assert work.state == ("CANCELLED" if way == "cancelled" else "FAILED")
+    if way == "fails":
+        assert "Installing the other packages failed (exit code 1)" in work.error
+        assert "arrayslike" in "\n".join(work.log)
+    if way == "no hello":
+        assert "Starting the engine failed (exit code 0): not the engine" in work.error
+    assert old.exists()
+    assert not (tmp_path / "user" / "engine.old").exists()
+
+
+def test_a_set_up_can_be_tried_again(offline, tmp_path):
+    missing = offline / "wheels" / "torchlike-1.0-py3-none-any.whl"
+    content = missing.read_bytes()
+    missing.unlink()
+    first = Setup(tmp_path / "user", planner(offline))
+    first.wait()
+    assert "Installing PyTorch failed" in first.error
+    missing.write_bytes(content)
+    second = Setup(tmp_path / "user", planner(offline))
+    second.wait()
+    assert second.state == "DONE", second.error
+
+
+@pytest.mark.parametrize(("system", "nvidia", "environment", "options"), [
+    ("Linux", False, {}, ["--index-url", CPU_INDEX]),
+    ("Linux", True, {}, []),
+    ("Darwin", False, {}, []),
+    ("Windows", False, {}, []),
+    ("Windows", True, {}, ["--index-url", CUDA_INDEX]),
+    ("Linux", False, {"PIP_INDEX_URL": "https://mirror"}, []),
+])
+def test_the_torch_of_the_machine(system, nvidia, environment, options):
+    assert engine_setup.torch_index(system, nvidia, environment) == options
+
+
+def test_the_lists_that_ship_are_understood(tmp_path):
+    pins = engine_setup.requirements(ROOT)
+    assert pins["torch"][0].startswith("torch==")
+    assert any(pin.startswith("transformers==") for pin in pins["engine"])
+    assert not any(pin.startswith("bpy") for group in ("torch", "arrays", "engine") for pin in pins[group])
+    with pytest.raises(Problem, match="list of packages is missing"):
+        engine_setup.requirements(tmp_path)
+    (tmp_path / "requirements.txt").write_text("# group: torch\ntorch==1\n")
+    with pytest.raises(Problem, match=r"lacks the groups \['arrays', 'engine'\]"):
+        engine_setup.requirements(tmp_path)
+
+
+def test_the_last_step_starts_the_engine_isolated(tmp_path):
+    steps = engine_setup.plan(tmp_path / "engine", ROOT)
+    assert steps[-1].command[0] == str(engine_setup.python_in(tmp_path / "engine"))
+    assert "-I" in steps[-1].command
+    assert [json.loads(line)["method"] for line in steps[-1].stdin.splitlines()] == ["hello", "quit"]
+    assert sum(step.share for step in steps) == pytest.approx(1.0)
+
+
+def test_the_real_engine_passes_the_proof(tmp_path, addon):
+    """The last step alone, with the engine's Python of these tests."""
+    from blender_addon import engine
+
+    def steps(folder: Path) -> list[Step]:
+        proof = engine_setup.plan(folder, ROOT)[-1]
+        return [Step(proof.text, tuple(engine.worker_command(engine.find_python())), 1.0, proof.stdin)]
+
+    work = Setup(tmp_path, steps)
+    work.wait()
+    assert work.state == "DONE", work.error
+    assert FAKE_WORKER.exists()
+
+
+def test_it_is_grey_with_a_reason_in_a_checkout_and_offline(addon, monkeypatch, tmp_path):
+    assert "in a checkout use" in preferences.setup_refusal()
+    assert "Only the installed extension" in error_of(bpy.ops.lsf.setup_engine)
+    monkeypatch.setattr(preferences, "user_folder", lambda: tmp_path)
+    monkeypatch.setattr(preferences.bpy, "app", type("App", (), {"online_access": False}))
+    assert "Allow Online Access" in preferences.setup_refusal()
