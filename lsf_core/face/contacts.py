@@ -1,7 +1,7 @@
-"""Contacts of one face: the lids meet in a blink, the lips meet when mouthClose counters jawOpen, lids stay off the eyeball.
+"""Contacts of one face: lids meet in a blink, lips meet when mouthClose counters jawOpen, lids stay off the eyeball.
 
-Transferred shapes come close to this; a face differs from the template, so a residual of a few tenths of a millimetre to
-a few millimetres stays. It is measured between the rims of the opening and removed by a smooth field near the rims.
+Transferred shapes come close to this; a face differs from the template, so a residual of a few tenths of a millimetre
+to a few millimetres stays. It is measured between the rims of the opening and removed by a smooth field near the rims.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def clear_eyeball(rest: np.ndarray, deltas: np.ndarray, lids: np.ndarray, centre
                   margin: float = 0.3) -> None:
     """Push lid vertices out of an eyeball, in place, at weight 1 of each shape.
 
-    rest (n,3), deltas (52,n,3), lids (n,) bool: vertices of the lids. A vertex that rests inside the ball by itself keeps
-    its own depth: the neutral is never judged.
+    rest (n,3), deltas (52,n,3), lids (n,) bool: vertices of the lids. A vertex that rests inside the ball by itself
+    keeps its own depth: the neutral is never judged.
     """
     index = np.flatnonzero(lids)
     if len(index) == 0:

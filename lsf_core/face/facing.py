@@ -40,7 +40,7 @@ class Similarity:
 
 
 def start_rotations() -> np.ndarray:
-    """(R,3,3) the 24 axis-aligned rotations and 60 spread evenly over the rest (any pose has one within ~30 degrees)."""
+    """(R,3,3): the 24 axis-aligned rotations and 60 spread evenly (any pose has one within about 30 degrees)."""
     axis = Rotation.create_group("O").as_matrix()
     # Super-Fibonacci spiral, Alexa 2022: low-discrepancy rotations without a table.
     n, phi, psi = 60, np.sqrt(2.0), 1.533751168755204288118041
@@ -71,8 +71,9 @@ def find_facing(points: np.ndarray, normals: np.ndarray, model: np.ndarray, mode
                 sizes: tuple[float, ...] = SIZES) -> list[Similarity]:
     """The `keep` most promising similarities from model to mesh, best first, distinct from each other.
 
-    points (N,3), normals (N,3): samples of the mesh, spread by area. model (M,3) mm, model_normals (M,3): samples of the
-    template's head skin. `trim`: the share of model points, nearest first, that must fit (hair and hats hide the rest).
+    points (N,3), normals (N,3): samples of the mesh, spread by area. model (M,3) mm, model_normals (M,3): samples of
+    the template's skin. `trim`: the share of model points, nearest first, that must fit (hair and hats hide the rest).
+    `sizes`: shares of the mesh's height that the model may take.
     """
     tree = cKDTree(points)
     rotation = np.repeat(start_rotations(), len(sizes), axis=0)

@@ -1,7 +1,7 @@
 """Meshes as arrays: loading, triangulation, checks, and the welded surface that the registration works on.
 
-Nothing here knows a unit or an axis: lengths are the mesh's own. The caller's vertex order is never changed; where doubled
-vertices must be joined (an exporter splits them at texture seams), that happens on an internal copy with a map back.
+Nothing here knows a unit or an axis: lengths are the mesh's own. The caller's vertex order is never changed; where
+doubled vertices must be joined (an exporter splits them at texture seams), an internal copy with a map back is used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def load_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
             with np.load(path, allow_pickle=False) as archive:
                 missing = {"vertices", "faces"} - set(archive.files)
                 if missing:
-                    raise MeshError(f"{path.name} has no array {sorted(missing)[0]!r}. Save 'vertices' (V,3) and 'faces'.")
+                    raise MeshError(f"{path.name} has no array {min(missing)!r}. Save 'vertices' (V,3) and 'faces'.")
                 vertices, faces = archive["vertices"], archive["faces"]
         else:
             raise MeshError(f"{path.name}: meshes are read from .obj or .npz, not {kind or 'a file without ending'}.")
@@ -139,8 +139,8 @@ def unique_edges(triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def weld_map(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """For each vertex (V,) the index of the welded vertex it belongs to.
 
-    Vertices are joined when they coincide (1e-6 of the mesh's size), both lie on an open edge, and their surfaces do not
-    face each other: an exporter's seam is joined, two lips or lids that touch are not (welding those would shut them).
+    Vertices are joined when they coincide (1e-6 of the mesh's size), both lie on an open edge, and their surfaces do
+    not face each other: an exporter's seam is joined; two lips or lids that touch are not, or they would stay shut.
     """
     edges, count = unique_edges(triangles)
     border = np.zeros(len(vertices), bool)

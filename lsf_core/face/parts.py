@@ -1,6 +1,7 @@
 """What is not skin: eyeballs turn about their own centres, lower teeth and tongue follow the jaw, lashes their lid.
 
-Each connected part of the mesh is recognised by where it lies on the registered template and by its shape. Canonical mm.
+Each connected part of the mesh is recognised by where it lies on the registered template and by its shape. All in
+canonical millimetres.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def find_parts(result: Registration) -> list[Part]:
     eyes = {side: eye_centre(result, side) for side in ("left", "right")}
     lids = {side: np.concatenate([result.prepared.template.loops[f"lid_{v}_{side}"] for v in ("upper", "lower")])
             for side in ("left", "right")}
+    lip_front = result.vertices[result.prepared.template.loops["lip_upper_inner"]][:, 2].max()
     used = np.zeros(len(whole.vertices), bool)
     used[whole.triangles.ravel()] = True
     found = []
@@ -88,8 +90,8 @@ def find_parts(result: Registration) -> list[Part]:
             ball, radius, error = fit_sphere(points)
             if np.linalg.norm(ball - middle) < 9 and 7 < radius < 20 and error < 0.12 * radius:
                 kind, centre = f"eye_{side}", ball
-        if kind == "loose" and mouth_tree is not None and np.median(mouth_tree.query(points)[0]) < MOUTH_MM \
-                and points[:, 2].mean() < result.vertices[result.prepared.template.loops["lip_upper_inner"]][:, 2].max():
+        if kind == "loose" and mouth_tree is not None and points[:, 2].mean() < lip_front \
+                and np.median(mouth_tree.query(points)[0]) < MOUTH_MM:
             kind = "mouth"
         if kind == "loose":
             rims = np.concatenate([result.vertices[lids["left"]], result.vertices[lids["right"]]])
@@ -103,7 +105,7 @@ def part_deltas(result: Registration, parts: list[Part], skin_index: np.ndarray,
                 on_template: np.ndarray, jaw_scale: float) -> list[np.ndarray]:
     """Deltas (52,n,3) mm of each part.
 
-    skin_deltas (52,m,3) belong to the mesh's skin vertices skin_index (m,), on_template (52,S,3) to the registered skin.
+    skin_deltas (52,m,3): of the mesh's skin vertices skin_index (m,). on_template (52,S,3): of the registered skin.
     """
     moves = MouthMoves(result, parts, jaw_scale)
     tree = cKDTree(result.whole.vertices[skin_index])
@@ -142,7 +144,7 @@ def _eye_deltas(result: Registration, part: Part, points: np.ndarray) -> np.ndar
 
 
 class MouthMoves:
-    """Motion of teeth, gums and tongue: rigid for teeth, the template's own for the tongue, blended where one part is both.
+    """Motion of teeth, gums and tongue: rigid for teeth, the template's own for the tongue, blended in mixed parts.
 
     Every part of the mouth is first called upper, lower, tongue or mixed; gums then go with the mesh's own teeth.
     """

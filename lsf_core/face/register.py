@@ -26,8 +26,12 @@ Progress = Callable[[float, str], None]
 DOUBT = 2.0
 """Above this strangeness a second, wider search is made."""
 MAX_STRANGENESS = 3.0
-"""Refusal limit of `strangeness`. Measured: heads of both families 0.3-1.8; see docs/transfer.md for what is no face."""
-POINT_SHARE = 0.1
+"""Refusal limit of `strangeness`. Measured: heads 0.3-1.8, see docs/transfer.md for what is no face."""
+STIFF_FIRST, STIFF_LAST = 600.0, 0.1
+"""Weight of smoothness against closeness in the first and the last non-rigid step."""
+TANGENT_SHARE = 0.7
+"""Share of the way along the surface that a step takes towards its closest point: all of it would let points slide."""
+POINT_SHARE = 0.2
 """Weight of a point-to-point residual beside a point-to-plane one in the statistical fit."""
 MOUTH_REACH_MM = 30.0
 EYE_REACH_MM = 14.0
@@ -35,7 +39,7 @@ EYE_REACH_MM = 14.0
 
 @dataclass
 class Prepared:
-    """A template made ready: canonical millimetres, its skin as a surface, labels. Arrays over template vertices (V)."""
+    """A template made ready: canonical millimetres, its skin as a surface, labels."""
 
     template: Template
     vertices: np.ndarray  # (V,3) mm
@@ -85,7 +89,7 @@ def loop_pairs(template: Template) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _outer_seeds(surface: Surface, loop: np.ndarray, other: np.ndarray, name: str) -> np.ndarray:
-    """Skin vertices a few millimetres outside one lip or lid: near enough to know the side, far enough from the other."""
+    """Skin vertices a few millimetres outside one lip or lid: near enough to be sure, far enough from the other."""
     inner, outer = (4.0, 11.0) if name == "lip" else (2.5, 8.0)
     cut = max(1, round(0.15 * len(loop)))
     own = geodesic(surface, loop[cut:-cut], outer)
@@ -106,9 +110,9 @@ def labels_from(surface: Surface, seeds: dict[str, np.ndarray]) -> np.ndarray:
 class Registration:
     """The template laid on a mesh. Canonical millimetres unless said otherwise.
 
-    vertices (V,3): template vertices on the mesh. identity (K,): whitened coefficients. surface: the mesh's skin
-    components; `skin` (W,) bool says which welded vertices those are. labels (W,2). misfit: of the statistical
-    fit, see `fit_shape`. final_mm: mean distance of the face region at the end. `whole`: the entire welded mesh in canonical millimetres.
+    vertices (V,3): template vertices on the mesh; fitted (V,3): before the non-rigid steps. identity (K,): whitened.
+    whole: the entire welded mesh; skin (W,) bool: its vertices that belong to the face's skin; labels (W,2).
+    misfit: of the statistical fit, see `fit_shape`; final_mm: mean distance of the face region at the end.
     """
 
     prepared: Prepared
@@ -166,8 +170,8 @@ def locate(mesh: Surface, prepared: Prepared, report: Progress) -> tuple[Similar
     strange = strangeness(identity, score)
     if not strange < MAX_STRANGENESS:
         raise MeshError(
-            f"No face was found in this mesh: the closest head fits with an error of {strange:.1f}, a face with less than "
-            f"{MAX_STRANGENESS:.0f}. Choose the mesh of the head; if it is one, separate hair, hat and clothes from it."
+            f"No face was found in this mesh: the closest head fits with an error of {strange:.1f}, a face with less "
+            f"than {MAX_STRANGENESS:.0f}. Choose the mesh of the head; if it is one, separate hair, hat and clothes from it."
         )
     return similarity, identity, score
 
@@ -194,8 +198,9 @@ def _search(mesh: Surface, prepared: Prepared, *, head: bool) -> tuple[Similarit
     rough = [fit_shape(SampleNearest(start, samples, sample_normals), prepared, steps=20, count=500)
              for start in candidates]
     order = np.argsort([r[2] for r in rough])
-    return min((fit_shape(SurfaceNearest(rough[i][0], mesh), prepared, identity=rough[i][1], steps=10, count=2000)
+    good = min((fit_shape(SurfaceNearest(rough[i][0], mesh), prepared, identity=rough[i][1], steps=5, count=1200)
                 for i in order[:2]), key=lambda found: found[2])
+    return fit_shape(SurfaceNearest(good[0], mesh), prepared, identity=good[1], steps=10, count=4000)
 
 
 class SampleNearest:
@@ -232,7 +237,7 @@ def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, *, id
               steps: int = 12, count: int = 1500) -> tuple[Similarity, np.ndarray, float]:
     """Similarity and identity by point-to-plane iterations with a Gaussian prior on the identity.
 
-    Returns (similarity, coefficients (K,), misfit): the misfit is the trimmed mean distance over the face in millimetres
+    Returns (similarity, coefficients (K,), misfit): the misfit is the trimmed mean distance over the face in mm
     plus a penalty for normals that disagree. With `identity` given, the start is taken as already close.
     """
     skin, modes = prepared.surface, prepared.modes[:, prepared.skin]
@@ -320,8 +325,9 @@ def smoothness(surface: Surface) -> csr_matrix:
     return diags(used.astype(float)) - diags(np.where(used, 1 / np.maximum(degree, 1e-12), 0.0)) @ adjacency
 
 
-def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared, placed: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Labels (W,2) of the mesh: seeds are its vertices that lie on the template's seeds, spread along the mesh itself."""
+def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
+                  placed: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Labels (W,2) of the mesh: seeds are its vertices on the template's seeds, spread along the mesh itself."""
     warnings: list[str] = []
     flat = Surface(placed, prepared.surface.triangles, prepared.surface.weld)
     index = np.flatnonzero(skin)
@@ -349,10 +355,7 @@ def refine(result: Registration, report: Progress, steps: int = 12) -> None:
     # The operator is taken on the template's own mean: the identity must not change what counts as smooth.
     lap = smoothness(skin)
     stiff = (lap.T @ lap).tocsc()
-    n = len(rest)
     placed = rest.copy()
-    interior = prepared.weight
-    rim = np.zeros(n, bool)
     labels = np.zeros((len(whole.vertices), 2))
     finder = Finder(whole, labels, samples=40000, allowed=allowed)
     match: Match | None = None
@@ -367,12 +370,12 @@ def refine(result: Registration, report: Progress, steps: int = 12) -> None:
         gap = match.position - placed
         distance = np.linalg.norm(gap, axis=1)
         agree = (match.normal * current.normals).sum(1)
-        weight = interior * np.clip((agree - 0.3) / 0.5, 0, 1) / (1 + (distance / max(3.0, 12.0 - step)) ** 2) ** 2
-        weight[rim] = 0.0
-        # Half of the tangential step only: closest points slide along the surface otherwise.
+        weight = prepared.weight * np.clip((agree - 0.3) / 0.5, 0, 1)
+        weight /= (1 + (distance / max(3.0, 12.0 - step)) ** 2) ** 2
+        weight[np.abs(match.label - query_labels).max(1) > 1.0] = 0.0  # the other lip or lid: no match at all
         along = gap - (gap * match.normal).sum(1, keepdims=True) * match.normal
-        goal = placed + gap - 0.5 * along - rest
-        alpha = 60.0 * (0.02 / 60.0) ** (step / (steps - 1))
+        goal = placed + gap - (1.0 - TANGENT_SHARE) * along - rest
+        alpha = STIFF_FIRST * (STIFF_LAST / STIFF_FIRST) ** (step / (steps - 1))
         system = (diags(weight + 1e-5) + alpha * stiff).tocsc()
         placed = rest + splu(system).solve(weight[:, None] * goal + 1e-5 * (placed - rest))
     result.labels = labels
@@ -386,7 +389,7 @@ def refine(result: Registration, report: Progress, steps: int = 12) -> None:
 
 
 def carry_inside(skin: np.ndarray, shift: np.ndarray, weight: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Displacements (P,3) of teeth, tongue, eyes and lashes: the weighted mean of the skin's around each, widely blurred."""
+    """Displacements (P,3) of teeth, tongue, eyes and lashes: the skin's around each, widely blurred."""
     use = np.flatnonzero(weight > 0.2)
     if len(use) == 0:
         return np.zeros_like(points)

@@ -1,4 +1,4 @@
-"""A neutral mesh becomes a rig: 52 shapes as offsets of its own vertices, landmarks, and the identity the network reads."""
+"""A neutral mesh becomes a rig: 52 shapes as offsets of its own vertices, landmarks, and the identity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDENTITY_LIMIT = 3.0
 class Rig:
     """The 52 ARKit shapes of a mesh.
 
-    names (52,); deltas (52,V,3) float32, in the mesh's own unit, axes and vertex order: vertex = neutral + weight * delta.
+    names (52,); deltas (52,V,3) float32, in the mesh's own unit, axes and vertex order: vertex = neutral + w * delta.
     landmarks (L,3) float32 in the mesh's space with landmark_names (L,). identity (32,) float32, whitened.
     fit_error: mean distance of the fitted template from the face, in millimetres of the template's size.
     """
@@ -50,8 +50,8 @@ def rig(vertices: np.ndarray, faces: np.ndarray | Sequence[Sequence[int]], *, pr
         template: Template | None = None) -> Rig:
     """Make the 52 shapes for a neutral face mesh of any topology, pose and scale.
 
-    vertices (V,3); faces (M,3), (M,4) with -1 as padding, or a list of polygons. `progress(fraction, text)` is called on
-    the way and may raise Cancelled. `template` replaces the shipped template head. Raises MeshError when the mesh is
+    vertices (V,3); faces (M,3), (M,4) with -1 as padding, or a list of polygons. `progress(fraction, text)` is called
+    on the way and may raise Cancelled. `template` replaces the shipped template head. Raises MeshError when the mesh is
     broken or holds no face.
     """
     report = progress or (lambda fraction, text: None)

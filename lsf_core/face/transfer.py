@@ -1,10 +1,11 @@
 """Deformation transfer: the template's expressions on the registered template, then on the mesh's own vertices.
 
-First step, Sumner and Popović, Deformation Transfer for Triangle Meshes (SIGGRAPH 2004): each triangle of the registered
-template is asked to deform by the gradient of its counterpart in the template. In the form of Botsch et al. (2006) this is
-a Poisson equation with the cotangent Laplacian: one sparse factorisation serves all shapes and coordinates.
-Second step: the deltas are read at each vertex of the mesh through the labelled correspondence, and one more factorised
-solve smooths them to the millimetre and fills in what no correspondence covers (mouth bag, nostrils, eye sockets).
+First step, Sumner and Popović, Deformation Transfer for Triangle Meshes (SIGGRAPH 2004): each triangle of the
+registered template is asked to deform by the gradient of its counterpart in the template. In the form of Botsch et al.
+(2006) this is a Poisson equation with the cotangent Laplacian: one sparse factorisation serves all shapes.
+Second step: the deltas are read at each vertex of the mesh through the labelled correspondence, and one more
+factorised solve smooths them to the millimetre and fills in what no correspondence covers (mouth bag, nostrils,
+eye sockets).
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class Carrier:
         agree = (self.match.normal * self.surface.normals).sum(1)
         trust = self.match.interpolate(self.template.triangles, 0.05 + prepared.weight)
         cover = np.clip((agree - 0.2) / 0.4, 0, 1) * np.exp(-((distance / COVER_MM) ** 2)) * np.minimum(trust, 1.0)
+        cover[np.abs(self.match.label - result.labels[self.index]).max(1) > 1.0] = 0.0  # the other lip or lid
         cover[cover < 0.004] = 0.0
         # Far from the template (shoulders, the back of long hair) nothing moves.
         self.far = np.clip(distance / 20.0 - 1.0, 0.0, 1.0)
