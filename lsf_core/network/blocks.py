@@ -60,6 +60,14 @@ class TemporalConv(nn.Module):
         return self.conv(x.transpose(1, 2)).transpose(1, 2)
 
 
+def moving_mean(x: Tensor, frames: int, mask: Tensor | None = None) -> Tensor:
+    """Mean of x (B, T, C) over `frames` (odd) frames around each one, over those alone that exist and are not padding."""
+    real = torch.ones(x.shape[:2], device=x.device, dtype=x.dtype) if mask is None else mask.to(x.dtype)
+    both = torch.cat([x * real[..., None], real[..., None]], -1).transpose(1, 2)
+    mean = F.avg_pool1d(both, frames, 1, frames // 2).transpose(1, 2)
+    return mean[..., :-1] / mean[..., -1:].clamp_min(1e-6)
+
+
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, C) -> (B, heads, T, C / heads)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -31,7 +31,7 @@ class PriorConfig:
 class LSFConfig:
     """Stage 2, the SIE encoder (speech, identity, emotion) with HIFB; section 3.2.
 
-    The last four switches are the ablations of docs/network.md; the defaults are what measured best.
+    The last four switches are for ablations.
     """
 
     articulation_dim: int = 1024
@@ -44,6 +44,8 @@ class LSFConfig:
     layers: int = 3
     fusion_tokens: int = 4
     dropout: float = 0.1
+    emotion_dropout: float = 0.3           # of the emotion features: few actors, easily learned by heart
+    emotion_smoothing: int = 101           # frames, odd: 2 s; feelings are slow, and one syllable alone misleads
     use_emotion: bool = True
     use_identity: bool = True
     use_fusion: bool = True

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..speech import SpeechFeatures
-from .blocks import TemporalConv, sinusoids
+from .blocks import TemporalConv, moving_mean, sinusoids
 from .config import LSFConfig
 from .hifb import HIFBLayer
 from .prior import MotionPrior
@@ -43,8 +43,9 @@ class Identity(nn.Module):
 class Stream(nn.Module):
     """Features of the encoder -> one stream of the network: normalise, project, see 100 ms of neighbours."""
 
-    def __init__(self, channels: int, width: int, parts: int) -> None:
+    def __init__(self, channels: int, width: int, parts: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         # Each hidden state is normalised by itself: Whisper's layers differ in size by an order of magnitude.
         self.norms = nn.ModuleList(nn.LayerNorm(channels // parts) for _ in range(parts))
         self.project = nn.Linear(channels, width)
@@ -52,7 +53,8 @@ class Stream(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         pieces = x.float().chunk(len(self.norms), -1)
-        x = self.project(torch.cat([norm(p) for norm, p in zip(self.norms, pieces, strict=True)], -1))
+        x = torch.cat([norm(p) for norm, p in zip(self.norms, pieces, strict=True)], -1)
+        x = self.project(self.dropout(x))
         return x + nn.functional.gelu(self.conv(x, mask))
 
 
@@ -69,7 +71,7 @@ class LSFNetwork(nn.Module):
         self.config = c = config
         self.prior = prior
         self.articulation = Stream(c.articulation_dim, c.width, articulation_parts)
-        self.emotion = Stream(c.emotion_dim, c.width, emotion_parts)
+        self.emotion = Stream(c.emotion_dim, c.width, emotion_parts, c.emotion_dropout)
         self.neutral = nn.Parameter(torch.zeros(c.width))
         self.identity = Identity(c)
         self.tokens = nn.Parameter(torch.randn(c.fusion_tokens, c.width) * 0.02)
@@ -85,7 +87,7 @@ class LSFNetwork(nn.Module):
         """Predicted latent (B, T, L). identity (B, I); mask (B, T) bool; feel: bool, or (B,) bool per clip."""
         c = self.config
         motion = self.articulation(features.articulation, mask)
-        emotion = self.emotion(features.emotion, mask)
+        emotion = moving_mean(self.emotion(features.emotion, mask), c.emotion_smoothing, mask)
         if not c.use_emotion:
             feel = False
         felt = torch.as_tensor(feel, device=emotion.device).expand(emotion.shape[0])

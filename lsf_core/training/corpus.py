@@ -26,7 +26,8 @@ HELD_OUT_VOICES = ("af_bella", "bm_george", "im_nicola", "am_puck")
 HELD_OUT_ACTORS = ("emodb_15", "emodb_16")
 
 MIN_TAKE, MAX_TAKE = 9.0, 24.0      # seconds
-RATE_RANGE = (0.86, 1.16)           # speaking rate; pitch and formants move with it
+RATE_RANGE = {"speech": (0.86, 1.16), "emodb": (0.80, 1.25)}    # speaking rate; few actors are stretched to more voices
+NEUTRAL_SHARE = 0.25                # most speech is plain: what cannot be told must not be taken for a feeling
 
 EMOTIONS = ("neutral", "angry", "happy", "sad", "fear", "disgust", "boredom")     # what EMO-DB's actors play
 
@@ -119,7 +120,8 @@ def make_take(utterances: list[Utterance], seed: int) -> Take:
     clean voice feels nothing and a noisy one does.
     """
     rng = np.random.default_rng(seed)
-    rate = float(np.exp(rng.uniform(*np.log(RATE_RANGE))))
+    first = utterances[0]
+    rate = float(np.exp(rng.uniform(*np.log(RATE_RANGE[first.corpus]))))
     pieces, phones, stress = [], [], []
     now = 0.0
     for u in utterances:
@@ -141,8 +143,9 @@ def make_take(utterances: list[Utterance], seed: int) -> Take:
     audio = soxr.resample(audio, SAMPLE_RATE * rate, SAMPLE_RATE).astype(np.float32)
     audio = audio[: len(audio) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
     identity = rng.standard_normal(IDENTITY_DIM).astype(np.float32)
-    first = utterances[0]
-    emotion = first.emotion if first.corpus != "speech" else EMOTIONS[int(rng.integers(len(EMOTIONS)))]
+    emotion = first.emotion
+    if first.corpus == "speech" and rng.random() > NEUTRAL_SHARE:
+        emotion = EMOTIONS[int(rng.integers(1, len(EMOTIONS)))]
     played = perform([(p, a / rate, b / rate) for p, a, b in phones],
                      stress if any(stress) else None, audio, emotion=emotion, language=first.language,
                      intensity=float(np.mean([u.intensity for u in utterances])), style=Style.from_identity(identity), seed=seed)

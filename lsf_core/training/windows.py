@@ -11,7 +11,7 @@ from torch import Tensor
 from ..arkit import ARKIT_NAMES
 from ..speech import SAMPLES_PER_FRAME
 from .augment import augment, coloured_noise
-from .corpus import EMOTIONS, Take
+from .corpus import EMOTIONS, NEUTRAL_SHARE, Take
 
 
 @dataclass
@@ -42,15 +42,20 @@ class WindowSampler:
 
         self.neutral, self.emotional = frames("neutral"), frames("emotional")
         self.closure, self.tuck = frames("closure"), frames("tuck")
+        self.length = torch.tensor([len(t.neutral) for t in takes], device=device)
         self.identity = torch.from_numpy(np.stack([t.identity for t in takes])).to(device)
         self.emotion = torch.tensor([EMOTIONS.index(t.emotion) for t in takes], device=device)
-        self.length = torch.tensor([len(t.neutral) for t in takes], device=device)
+        # Neutral takes make up NEUTRAL_SHARE of what is drawn, the other emotions share the rest evenly.
+        minutes = torch.zeros(len(EMOTIONS), device=device).index_add(0, self.emotion, self.length.float())
+        share = torch.full_like(minutes, (1 - NEUTRAL_SHARE) / (len(EMOTIONS) - 1))
+        share[EMOTIONS.index("neutral")] = NEUTRAL_SHARE
+        self.weight = (share / minutes.clamp_min(1))[self.emotion]
         self.start = torch.cumsum(self.length, 0) - self.length
 
     def sample(self, count: int, frames: int, generator: torch.Generator) -> Batch:
-        """`count` windows of `frames` frames; takes are drawn in proportion to their length."""
+        """`count` windows of `frames` frames; takes of one emotion are drawn in proportion to their length."""
         free = (self.length - frames).clamp_min(0) + 1
-        take = torch.multinomial((free * (self.length >= frames)).float(), count, True, generator=generator)
+        take = torch.multinomial(free * (self.length >= frames) * self.weight, count, True, generator=generator)
         offset = (torch.rand(count, device=self.device, generator=generator) * free[take]).long()
         first = self.start[take] + offset
         at = first[:, None] + torch.arange(frames, device=self.device)
