@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import atexit
 
-import bpy
-
-from . import engine, fbx, operators, panel, preferences, properties
+from . import compat, engine, fbx, operators, panel, preferences, properties
 
 MODULES = (properties, preferences, engine, operators, fbx, panel)
 
@@ -26,7 +24,7 @@ def register() -> None:
     """Called by Blender when the add-on is enabled, or by a script: works from a checkout with the bpy module too."""
     for module in MODULES:
         module.register()
-    if bpy.app.module:
+    if compat.is_module():
         # A script seldom unregisters, and the bpy module hangs in its static destructors over classes left behind.
         atexit.register(unregister)
 

@@ -11,6 +11,11 @@ from typing import Any
 import bpy
 
 
+def is_module() -> bool:
+    """Whether this is the bpy module rather than Blender itself (which has a program of its own)."""
+    return bool(getattr(bpy.app, "module", not bpy.app.binary_path))
+
+
 # ---------------------------------------------------------------- sequencer
 def sequencer_scene(context: bpy.types.Context, scene: bpy.types.Scene) -> bpy.types.Scene:
     """The scene whose strips the artist sees: 5.0+ lets the sequencer show another scene than the window's."""

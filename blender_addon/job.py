@@ -7,6 +7,7 @@ because an undo while the engine works makes those invalid. Everything is checke
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -62,6 +63,7 @@ class Job:
         self.warnings += self._speech.warnings
         self._rig: dict[str, Any] | None = None
         self._request = 0
+        self._frames = self._speech.frames
         self._cancelled = False
         self._step = "listen"
         self._ask()
@@ -120,7 +122,7 @@ class Job:
         elif self._step == "rig":
             self._request = self._engine.ask("rig", **mesh)
         else:
-            motion = {"fps": speech.fps, "frames": speech.frames, **self._settings}
+            motion = {"fps": speech.fps, "frames": self._frames, **self._settings}
             self._request = self._engine.ask("animate", **mesh, **sound, **motion)
 
     def _handle(self, event: protocol.Event) -> None:
@@ -132,6 +134,8 @@ class Job:
         elif self._cancelled:  # it finished before the cancel reached it
             self._fail("Cancelled. Nothing was changed.", cancelled=True)
         elif self._step == "listen":
+            if self._frames is None:  # a whole file: Blender learns only now how long it is
+                self._frames = max(1, math.ceil(float(event.data["seconds"]) * self._speech.fps - 1e-6))
             self._step = "rig" if self._missing else "animate"
             self._ask()
         elif self._step == "rig":
@@ -208,22 +212,20 @@ class Job:
         return chosen, self._mesh.from_engine(deltas[[names.index(name) for name in chosen]])
 
     def _weights(self, data: dict[str, Any]) -> np.ndarray:
-        weights = self._array(data["weights"], (self._speech.frames, len(data["names"])))
-        if not len(weights):
-            raise Problem("The engine gave a motion without frames. Nothing was changed.")
+        assert self._frames is not None
+        weights = self._array(data["weights"], (self._frames, len(data["names"])))
         if weights.min() < -1e-4 or weights.max() > 1.0001:
             raise Problem(f"The engine gave weights from {weights.min():.3f} to {weights.max():.3f}, outside 0 to 1. "
                           "Nothing was changed.")
         return np.clip(weights, 0.0, 1.0)
 
-    def _array(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-        """A result file, if it is what was asked for (None in `shape`: any length). Raises Problem."""
+    def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """A result file, if it is what was asked for. Raises Problem."""
         try:
             array = np.load(protocol.inside(str(self._folder), name), allow_pickle=False)
         except (OSError, ValueError) as error:
             raise Problem(f"The engine's result '{name}' cannot be read ({error}). Nothing was changed.") from error
-        fits = [want in (None, have) for want, have in zip(shape, array.shape, strict=False)]
-        if array.ndim != len(shape) or not all(fits) or array.dtype.kind != "f":
+        if array.shape != shape or array.dtype.kind != "f":
             raise Problem(f"The engine's result '{name}' is {array.dtype} {array.shape}, expected {shape}. "
                           "Nothing was changed.")
         if not np.isfinite(array).all():

@@ -2,7 +2,8 @@
 
 The Action that was active before keeps a fake user, so that it survives saving, and stays in the Action list. The
 object gets a slot in the same Action (Blender 4.4+) that holds no curve: Blender's default FBX export looks for
-shape-key animation only on objects that have an Action. An object that has an Action of its own needs nothing.
+shape-key animation only on objects that have an Action. An object that has an Action of its own needs nothing. Before
+4.4 a still Action of the object's own does the same.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from .mesh_io import curve_path
 
 TAKE_TAG = "lsf_take"
 """Custom property of our Actions: JSON with the settings that made the take."""
+
+CARRIER_TAG = "lsf_fbx_range"
+"""Custom property of the object, and of the Action that keys it, where Actions have no slots (Blender 4.2 and 4.3)."""
 
 FLAT = 1e-5
 """A curve that moves less than this holds two keys only."""
@@ -56,7 +60,7 @@ def write_take(
         for column, shape in enumerate(names):
             curve = compat.new_curve(action, key, curve_path(shape))
             count += fill_curve(curve, weights[:, column], start_frame)
-        _carry_to_object(target, action)
+        _carry_to_object(target, action, (start_frame, start_frame + len(weights) - 1))
     except Exception:
         compat.assign_action(key, before)
         bpy.data.actions.remove(action)
@@ -118,13 +122,32 @@ def _active_action(datablock: Any) -> bpy.types.Action | None:
     return datablock.animation_data.action if datablock.animation_data else None
 
 
-def _carry_to_object(target: bpy.types.Object, action: bpy.types.Action) -> None:
+def _carry_to_object(target: bpy.types.Object, action: bpy.types.Action, frames: tuple[int, int]) -> None:
     """Give the object a slot in the Action, unless it has animation: an Action, NLA tracks, keys in our last take."""
-    if not compat.has_slots():
-        return
     data = target.animation_data
-    if data is not None and (len(data.nla_tracks) or (data.action and not is_take(data.action)) or data.use_tweak_mode):
+    if data is not None and (len(data.nla_tracks) or data.use_tweak_mode):
         return
-    if any(True for _ in compat.curves_of(target)):
+    if data is not None and data.action and not is_take(data.action) and CARRIER_TAG not in data.action:
         return
-    compat.assign_action(target, action)
+    if not compat.has_slots():
+        _carry_without_slots(target, frames)
+    elif not any(True for _ in compat.curves_of(target)):
+        compat.assign_action(target, action)
+
+
+def _carry_without_slots(target: bpy.types.Object, frames: tuple[int, int]) -> None:
+    """Blender 4.2 and 4.3: an Action of the object's own, with two still keys on a custom property, spans the take."""
+    data = target.animation_data_create()
+    if data.action is None:
+        data.action = bpy.data.actions.new(f"{target.name} FBX range")
+        data.action[CARRIER_TAG] = True
+    target[CARRIER_TAG] = 0.0
+    path = f'["{CARRIER_TAG}"]'
+    old = data.action.fcurves.find(path)
+    if old is not None:
+        frames = (min(frames[0], int(old.range()[0])), max(frames[1], int(old.range()[1])))
+        data.action.fcurves.remove(old)
+    curve = data.action.fcurves.new(path)
+    curve.keyframe_points.add(2)
+    curve.keyframe_points.foreach_set("co", [frames[0], 0.0, frames[1], 0.0])
+    curve.update()

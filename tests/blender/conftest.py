@@ -130,7 +130,12 @@ def ball(scene: bpy.types.Scene) -> bpy.types.Object:
 
 
 def add_strip(scene: bpy.types.Scene, path: Path | str, frame: int = 1, name: str = "speech") -> Any:
-    strip = compat.top_strips(scene.sequence_editor_create()).new_sound(name, str(path), 1, frame)
+    try:
+        strip = compat.top_strips(scene.sequence_editor_create()).new_sound(name, str(path), 1, frame)
+    except RuntimeError as error:
+        if "without Audaspace" in str(error):
+            pytest.skip("this build of the bpy module (4.2) has no sound strips")
+        raise
     scene.lsf.strip_name = strip.name
     return strip
 
@@ -150,13 +155,16 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 16000) -> Path:
 def hum(tmp_path: Path) -> Path:
     """Two seconds of sound that is not silent."""
     time = np.arange(32000) / 16000
-    return write_wav(tmp_path / "hum.wav", 0.3 * np.sin(2 * np.pi * 180 * time))
+    return write_wav(tmp_path / "speech.wav", 0.3 * np.sin(2 * np.pi * 180 * time))
 
 
 @pytest.fixture
 def ball_scene(scene: bpy.types.Scene, ball: bpy.types.Object, hum: Path) -> bpy.types.Scene:
-    """Ball and hum, ready to animate with the fake engine."""
-    add_strip(scene, hum)
+    """Ball and 50 frames of hum, ready to animate with the fake engine."""
+    if bpy.app.build_options.audaspace:
+        add_strip(scene, hum)
+    else:
+        scene.lsf.audio_path = str(hum)
     return scene
 
 

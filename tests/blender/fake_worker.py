@@ -42,7 +42,7 @@ def rig(params: dict, mode: str) -> dict:
 
 def animate(params: dict, mode: str) -> dict:
     folder = Path(params["folder"])
-    frames = params["frames"] if params["frames"] is not None else 40
+    frames = params["frames"]
     weights = np.zeros((frames, len(NAMES)), np.float32)
     weights[:, 0] = np.linspace(0.1, 0.9, frames)
     weights[:, 1] = 0.5 + 0.5 * np.sin(np.arange(frames))
@@ -75,7 +75,7 @@ def main(mode: str, log: str) -> None:
         if method == "hello" and mode not in ("mute", "garbage"):
             send(id=job, event="result", data={"protocol": 99 if mode == "old" else 1, "engine": "fake"})
         elif method == "listen":
-            send(id=job, event="result", data={"seconds": 1.0})
+            send(id=job, event="result", data={"seconds": 2.0})
         elif method in ("rig", "animate"):
             send(id=job, event="progress", fraction=0.5, text=f"Half of {method}")
             if mode == "dies":

@@ -18,6 +18,8 @@ SILENCE = np.zeros(16000)
 
 def mix(path: Path, container: str, codec: str, rate: int) -> Path:
     """1.5 s of the demo speech by Blender's own mixdown (there is no soundfile in Blender's Python)."""
+    if not bpy.app.build_options.audaspace:
+        pytest.skip("this build of the bpy module (4.2) has no sound")
     scene = bpy.context.scene
     strip = compat.top_strips(scene.sequence_editor_create()).new_sound("source", str(SPEECH), 1, 1)
     kept = scene.frame_start, scene.frame_end

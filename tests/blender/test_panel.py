@@ -87,7 +87,7 @@ def test_it_says_that_no_engine_is_set_up(ball_scene, monkeypatch):
 def test_nothing_speaks_against_a_scene_that_is_ready(ball_scene):
     assert operators.disabled_reason(bpy.context) is None
     assert "chosen" not in drawn().text
-    assert "audio_path" not in drawn().of("prop")
+    assert ("audio_path" in drawn().of("prop")) == (not ball_scene.lsf.strip_name)
 
 
 def test_every_reason_for_grey_is_the_tooltip_too(scene, monkeypatch):

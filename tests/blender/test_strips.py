@@ -164,7 +164,7 @@ def test_a_sound_file_without_a_strip_starts_where_it_is_told(scene, ball, hum, 
     bpy.ops.lsf.animate()
     assert keyed(ball)["jawOpen"][0, 0] == 33
     [asked] = requests_seen("animate")
-    assert (asked["audio"], asked["duration"], asked["frames"]) == (str(hum), None, None)
+    assert (asked["audio"], asked["duration"], asked["frames"]) == (str(hum), None, 50)
 
 
 def test_a_strip_of_another_scene_is_found_where_the_sequencer_shows_it(scene, ball, hum, fake_engine):

@@ -30,6 +30,8 @@ def artists_action(target: bpy.types.Object, name: str = "Breathing") -> bpy.typ
 
 
 def curve_keys(action: bpy.types.Action) -> int:
+    if not compat.has_slots():
+        return sum(len(curve.keyframe_points) for curve in action.fcurves)
     return sum(len(c.keyframe_points) for layer in action.layers for strip in layer.strips
                for bag in strip.channelbags for c in bag.fcurves)
 
@@ -113,13 +115,15 @@ def test_an_artists_animation_of_the_object_is_not_touched(ball_scene, ball, fak
 def test_keys_that_an_artist_put_on_the_object_in_our_take_stay(ball_scene, ball, fake_engine):
     fake_engine()
     bpy.ops.lsf.animate()
-    first = keys.active_take(ball)
-    assert ball.animation_data.action == first
+    first = ball.animation_data.action
+    assert not compat.has_slots() or first == keys.active_take(ball)
     ball.location.x = 1
     ball.keyframe_insert("location", frame=5)
     bpy.ops.lsf.animate()
     assert ball.animation_data.action == first
     assert keys.active_take(ball) != first
+    place = next(curve for curve in compat.curves_of(ball) if curve.data_path == "location")
+    assert place.keyframe_points[0].co[:] == (5, 1)
 
 
 def test_shape_keys_that_exist_are_driven_and_the_missing_ones_made(ball_scene, ball, fake_engine):
@@ -155,7 +159,7 @@ def test_one_undo_takes_everything_back_and_one_redo_brings_it_again(ball_scene,
     fake_engine()
     bpy.ops.ed.undo_push(message="before")
     bpy.ops.lsf.animate("EXEC_DEFAULT", True)
-    assert len(actions()) == 1
+    assert "speech take 1" in actions()
     bpy.ops.ed.undo()
     ball = bpy.data.objects["Ball"]
     assert ball.data.shape_keys is None
