@@ -1,6 +1,6 @@
 """The main job from end to end, headless: a head without shape keys and a speech strip become an animated face.
 
-    .venv/bin/python tools/demo.py [--head FILE.obj] [--speech FILE] [--out out] [--fps 30]
+    .venv/bin/python tools/demo.py [--head FILE.obj] [--speech FILE] [--out out] [--fps 30] [--draft]
 
 It uses the add-on as an artist would, through its properties and operators, and writes demo.blend, demo.fbx, demo.png
 (contact sheet) and demo.mp4 (with sound). Any head and any speech may be named. `python3 install.py demo` calls this.
@@ -89,7 +89,7 @@ def describe_motion(head: bpy.types.Object, scene: bpy.types.Scene) -> str:
     return f"{len(keys.key_blocks) - 1} shape keys; farthest vertex moves {farthest * 1000:.1f} mm; strongest: {words}"
 
 
-def run(head_path: Path, speech: Path, out: Path, fps: int) -> None:
+def run(head_path: Path, speech: Path, out: Path, fps: int, quality: demo_film.Quality) -> None:
     """The whole demo. Raises RuntimeError (with the panel's message) where the job fails."""
     import blender_addon
 
@@ -119,10 +119,10 @@ def run(head_path: Path, speech: Path, out: Path, fps: int) -> None:
     with stages.stage("contact sheet", sheet):
         phones = demo_film.read_phones(speech)
         sound_zero = float(strip.frame_start)  # the scene frame at which the untrimmed sound would begin
-        demo_film.contact_sheet(scene, head, sheet, phones, sound_zero)
+        demo_film.contact_sheet(scene, head, sheet, phones, sound_zero, quality)
     film = out / "demo.mp4"
     with stages.stage("film with sound", film):
-        demo_film.film(scene, film)
+        demo_film.film(scene, film, quality)
         print(f"           {demo_film.check_film(film, scene)}")
     stages.close()
     # Blender 4.5's module never leaves exit() while classes are registered.
@@ -135,6 +135,7 @@ def main() -> int:
     parser.add_argument("--speech", type=Path, default=ROOT / "assets/demo/speech.ogg")
     parser.add_argument("--out", type=Path, default=ROOT / "out")
     parser.add_argument("--fps", type=int, default=30)
+    parser.add_argument("--draft", action="store_true", help="few and small pictures: seconds instead of minutes")
     options = parser.parse_args()
     for needed in (options.head, options.speech):
         if not needed.is_file():
@@ -143,7 +144,8 @@ def main() -> int:
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        run(options.head.resolve(), options.speech.resolve(), out, options.fps)
+        quality = demo_film.DRAFT if options.draft else demo_film.Quality()
+        run(options.head.resolve(), options.speech.resolve(), out, options.fps, quality)
     except RuntimeError as error:
         print(f"\nThe demo stopped: {str(error).strip()}", file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,14 +17,25 @@ import bpy
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-CELL = (320, 360)  # pixels of one picture of the sheet
-COLUMNS, ROWS = 6, 4
 LABEL_HEIGHT = 44
-FILM_SIZE = (640, 720)
 SHOWN_KEYS = (
     *("jawOpen", "mouthClose", "mouthPucker", "mouthFunnel", "mouthSmileLeft", "mouthFrownLeft", "mouthPressLeft"),
     *("mouthUpperUpLeft", "mouthLowerDownLeft", "noseSneerLeft", "browDownLeft", "browInnerUp", "eyeBlinkLeft"),
 )
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How large and how many the pictures are."""
+
+    cell: tuple[int, int] = (320, 360)  # pixels of one picture of the sheet
+    columns: int = 6
+    rows: int = 4
+    film_size: tuple[int, int] = (640, 720)
+    film_step: int = 1  # scene frames from one picture of the film to the next
+
+
+DRAFT = Quality(cell=(160, 180), columns=3, rows=1, film_size=(160, 180), film_step=4)
 
 
 def read_phones(speech: Path) -> list[tuple[str, float, float]]:
@@ -85,20 +97,22 @@ def contact_sheet(
     target: Path,
     phones: list[tuple[str, float, float]],
     sound_zero: float,
+    quality: Quality,
 ) -> None:
-    """Write a sheet of COLUMNS x ROWS front views; under each its time, what is being said, and the strongest keys."""
+    """Write a sheet of front views; under each its time, what is being said, and the strongest keys."""
     fps = scene.render.fps / scene.render.fps_base
-    width, height = CELL
-    sheet = Image.new("RGB", (COLUMNS * width, ROWS * (height + LABEL_HEIGHT)), (14, 16, 19))
+    width, height = quality.cell
+    columns, rows = quality.columns, quality.rows
+    sheet = Image.new("RGB", (columns * width, rows * (height + LABEL_HEIGHT)), (14, 16, 19))
     draw = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(size=18), ImageFont.load_default(size=13)
     portrait = scene.camera
     scene.display.render_aa = "8"
     scene.camera = bpy.data.objects["Front"]
     with tempfile.TemporaryDirectory() as folder:
-        for place, (frame, phone) in enumerate(sheet_frames(scene, phones, sound_zero, COLUMNS * ROWS)):
-            picture = Image.open(render_still(scene, frame, CELL, Path(folder)))
-            x, y = place % COLUMNS * width, place // COLUMNS * (height + LABEL_HEIGHT)
+        for place, (frame, phone) in enumerate(sheet_frames(scene, phones, sound_zero, columns * rows)):
+            picture = Image.open(render_still(scene, frame, quality.cell, Path(folder)))
+            x, y = place % columns * width, place // columns * (height + LABEL_HEIGHT)
             sheet.paste(picture, (x, y))
             blocks = head.data.shape_keys.key_blocks
             values = {name: blocks[name].value for name in SHOWN_KEYS if name in blocks}
@@ -111,19 +125,19 @@ def contact_sheet(
     sheet.save(target)
 
 
-def film(scene: bpy.types.Scene, target: Path) -> None:
+def film(scene: bpy.types.Scene, target: Path, quality: Quality) -> None:
     """Write an MP4 of the scene's frame range: Workbench pictures and the sequencer's mixdown, H.264 and AAC."""
-    fps = Fraction(scene.render.fps) / Fraction(scene.render.fps_base).limit_denominator(1001)
+    fps = Fraction(scene.render.fps) / Fraction(scene.render.fps_base).limit_denominator(1001) / quality.film_step
     scene.display.render_aa = "FXAA"  # a fourth of the time of eight samples without a graphics card
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        frames = range(scene.frame_start, scene.frame_end + 1)
-        pictures = [render_still(scene, frame, FILM_SIZE, folder) for frame in frames]
+        frames = range(scene.frame_start, scene.frame_end + 1, quality.film_step)
+        pictures = [render_still(scene, frame, quality.film_size, folder) for frame in frames]
         sound = folder / "mix.flac"
         bpy.ops.sound.mixdown(filepath=str(sound), container="FLAC", codec="FLAC", format="S16")
         with av.open(str(target), "w") as container:
             video = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "fast"})
-            video.width, video.height = FILM_SIZE
+            video.width, video.height = quality.film_size
             video.pix_fmt = "yuv420p"
             audio = container.add_stream("aac", rate=48000)
             for picture in pictures:
