@@ -45,6 +45,18 @@ def right_handle(strip: Any) -> int:
     return int(strip.right_handle if hasattr(strip, "right_handle") else strip.frame_final_end)
 
 
+def content_skipped(strip: Any) -> float:
+    """Frames of the sound before the left handle, those cut off for good among them; negative: silence comes first."""
+    if hasattr(strip, "left_handle_offset"):
+        return strip.left_handle_offset + strip.content_trim_start
+    return strip.frame_offset_start + strip.animation_offset_start
+
+
+def content_frames(strip: Any) -> float:
+    """Frames that the whole sound takes on the timeline, at the strip's speed."""
+    return strip.content_duration if hasattr(strip, "content_duration") else strip.frame_duration
+
+
 def parent_meta(strip: Any) -> Any | None:
     """The meta strip around a strip, or None."""
     return strip.parent_meta() if hasattr(strip, "parent_meta") else None

@@ -100,7 +100,7 @@ def speech_of_strip(strip: Any, scene: bpy.types.Scene, folder: Path) -> Speech:
         meta = compat.parent_meta(meta)
     if end <= start:
         raise Problem(f"The strip '{strip.name}' is trimmed away by the meta strip around it. Lengthen the meta strip.")
-    skipped = int(strip.frame_offset_start + strip.animation_offset_start)  # towards zero, as Blender does
+    skipped = int(compat.content_skipped(strip))  # towards zero, as Blender does
     offset = skipped / fps - getattr(strip, "sound_offset", 0.0) + (start - own_start) / fps
     return Speech(
         name=strip.name,
@@ -122,7 +122,7 @@ def _content_seconds(strip: Any, fps: float) -> float | None:
     if len(strip.retiming_keys) > 2:
         raise Problem(f"The speed of the strip '{strip.name}' changes along the way ({len(strip.retiming_keys)} "
                       "retiming keys). Give it one speed, or render the sound to a file and use that.")
-    return strip.frame_duration / fps
+    return compat.content_frames(strip) / fps
 
 
 def _sound_path(sound: bpy.types.Sound, folder: Path) -> str:

@@ -180,7 +180,8 @@ def test_the_engine_does_not_outlive_a_killed_blender(tmp_path, real):
             "print(e.pid, flush=True); time.sleep(60)")
     parent = subprocess.Popen([sys.executable, "-c", code, str(ROOT), *command], stdout=subprocess.PIPE)
     assert parent.stdout
-    pid = int(parent.stdout.readline())
+    lines = iter(parent.stdout.readline, b"")  # Blender 5.2 prints a line of its own at import
+    pid = int(next(line for line in lines if line.strip().isdigit()))
     assert not gone(pid, within=0.2)
     parent.kill()
     parent.wait()
