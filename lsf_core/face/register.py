@@ -171,7 +171,7 @@ def locate(mesh: Surface, prepared: Prepared, report: Progress) -> tuple[Similar
     if not strange < MAX_STRANGENESS:
         raise MeshError(
             f"No face was found in this mesh: the closest head fits with an error of {strange:.1f}, a face with less "
-            f"than {MAX_STRANGENESS:.0f}. Choose the mesh of the head; if it is one, separate hair, hat and clothes from it."
+            f"than {MAX_STRANGENESS:.0f}. Choose the mesh of the head; if it is one, separate hair, hat and clothes."
         )
     return similarity, identity, score
 
