@@ -26,6 +26,8 @@ from .shared import arkit, protocol
 RIG_SHARE = 0.5
 """Part of the progress bar that belongs to making shape keys, where some have to be made."""
 
+STEPS = {"listen": "Reading the sound", "rig": "Reading the face", "animate": "Animating"}
+
 
 class Job:
     """States: RUNNING, then DONE, FAILED or CANCELLED. `fraction` and `text` tell the progress, `error` what failed."""
@@ -114,6 +116,8 @@ class Job:
     # -- steps ------------------------------------------------------------------------------------------------------
     def _ask(self) -> None:
         mesh = {"folder": str(self._folder), "vertices": "vertices.npy", "faces": "faces.npy"}
+        if self._engine.versions and not self._cancelled:
+            self.text = STEPS[self._step]
         speech = self._speech
         sound = {"audio": speech.path, "audio_name": f"The sound '{speech.name}'", "offset": speech.offset,
                  "duration": speech.duration, "content_seconds": speech.content_seconds}

@@ -141,6 +141,23 @@ def test_a_strip_at_another_speed_tells_how_long_its_file_takes(scene, clicks, t
         strips.speech_of_strip(Retimed(), scene, tmp_path)
 
 
+def test_a_strip_at_half_speed_is_read_as_blender_plays_it(scene, clicks, tmp_path):
+    strip = add_strip(scene, clicks, frame=10)
+    if not hasattr(strip, "left_handle"):
+        pytest.skip("adding retiming keys crashes the bpy modules before 5.2")
+    strip.pitch_correction = False  # it smears the clicks
+    for frame in (10, 85):
+        strip.retiming_keys.add(timeline_frame=frame)
+    strip.retiming_keys[1].timeline_frame = 160
+    speech = strips.speech_of_strip(strip, scene, tmp_path)
+    speed = 3.0 / speech.content_seconds
+    assert speed == pytest.approx(0.5)
+    truth = heard(scene, tmp_path)
+    assert len(truth) >= 3
+    mine = speech.start_frame / speech.fps + np.array(CLICKS) / speed - speech.offset
+    np.testing.assert_allclose(mine[: len(truth)], truth, atol=2e-3)
+
+
 @pytest.mark.parametrize("rate", RATES)
 def test_frame_i_of_the_motion_is_on_frame_start_plus_i(scene, ball, hum, fake_engine, requests_seen, rate):
     scene.render.fps, scene.render.fps_base = RATES[rate]
