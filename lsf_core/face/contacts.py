@@ -15,6 +15,8 @@ from .register import Registration, loop_pairs
 
 LIP_REACH_MM = 14.0
 LID_REACH_MM = 9.0
+LID_OVERLAP_MM = 0.4
+"""How far the upper lid passes the lower in a blink: covers what the registration is off at the rims."""
 
 
 def arc_fraction(points: np.ndarray) -> np.ndarray:
@@ -43,18 +45,20 @@ def rim_field(surface: Surface, rest: np.ndarray, loop: np.ndarray, values: np.n
 
 
 def meet(surface: Surface, rest: np.ndarray, posed: np.ndarray, upper: np.ndarray, lower: np.ndarray, *,
-         keep_rest: bool, upper_share: float, reach: float) -> np.ndarray:
+         keep_rest: bool, upper_share: float, reach: float, overlap: float = 0.0) -> np.ndarray:
     """Field (W,3) that, added to `posed` (W,3), brings two rims together (or to their distance at rest).
 
-    upper, lower: rims as ordered vertices with shared ends.
+    upper, lower: rims as ordered vertices with shared ends. `overlap`: mm that the upper rim goes past the lower one.
     """
     up, low = arc_fraction(rest[upper]), arc_fraction(rest[lower])
     total = np.zeros_like(posed)
+    past = np.array([0.0, -overlap, 0.0])
+    up_past, low_past = np.sin(np.pi * up)[:, None] * past, np.sin(np.pi * low)[:, None] * past
     # The spread mixes neighbouring rim values, so one pass leaves a rest; three leave a few hundredths of a millimetre.
     for _ in range(3):
         now = posed + total
-        need_up = along(now[lower], low, up) - now[upper]
-        need_low = along(now[upper], up, low) - now[lower]
+        need_up = along(now[lower], low, up) - now[upper] + up_past
+        need_low = along(now[upper], up, low) - now[lower] - low_past
         if keep_rest:
             need_up -= along(rest[lower], low, up) - rest[upper]
             need_low -= along(rest[upper], up, low) - rest[lower]
@@ -78,7 +82,7 @@ def correct_template(result: Registration, deltas: np.ndarray) -> np.ndarray:
     for side in ("left", "right"):
         blink = INDEX[f"eyeBlink{side.capitalize()}"]
         deltas[blink] += meet(surface, rest, rest + deltas[blink], *pairs[f"lid_{side}"],
-                              keep_rest=False, upper_share=0.8, reach=LID_REACH_MM)
+                              keep_rest=False, upper_share=0.8, reach=LID_REACH_MM, overlap=LID_OVERLAP_MM)
     return deltas
 
 

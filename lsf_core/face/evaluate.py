@@ -23,7 +23,6 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.transform import Rotation
 
 from ..arkit import ARKIT_NAMES, INDEX
-from .contacts import along, arc_fraction
 from .mesh import Surface, check_mesh, triangulate
 from .register import Progress, carry_inside, register
 from .rig import expression_deltas
@@ -160,7 +159,8 @@ def evaluate(template: Template, target: Target, seed: int) -> dict:
     quiet: Progress = lambda fraction, text: None  # noqa: E731
     started = time.perf_counter()
     found = register(*check_mesh(mesh, inverse[triangulate(template.faces)]), template)
-    closed = expression_deltas(found, quiet)
+    carrier = Carrier(found)
+    closed = expression_deltas(found, quiet, carrier=carrier)
     seconds = time.perf_counter() - started
     move = found.similarity
 
@@ -169,7 +169,8 @@ def evaluate(template: Template, target: Target, seed: int) -> dict:
         return (world[:, found.whole.weld][:, inverse] @ turn) / scale
 
     # The families' own shapes do not close on every identity, so contacts are left out of the comparison with them.
-    deltas, closed = own_order(expression_deltas(found, quiet, contacts=False)), own_order(closed)
+    plain = expression_deltas(found, quiet, contacts=False, carrier=carrier)
+    deltas, closed = own_order(plain), own_order(closed)
     truth = template.expressions.astype(np.float64) * 1000.0
     error = np.linalg.norm(deltas - truth, axis=2)
     moving = np.linalg.norm(truth, axis=2) > MOVING_MM
@@ -188,8 +189,8 @@ def evaluate(template: Template, target: Target, seed: int) -> dict:
     return {
         "name": target.name, "groups": groups, "seconds": round(seconds, 2), "fit_error": round(found.final_mm, 3),
         "strings": int((error[INDEX["jawOpen"]][near] > STRING_MM).sum()),
-        "lip_gap": rim_gap(target.vertices, closed[INDEX["jawOpen"]] + closed[INDEX["mouthClose"]],
-                           loops["lip_upper_inner"], loops["lip_lower_inner"]),
+        "lip_gap": opening(target.vertices, closed[INDEX["jawOpen"]] + closed[INDEX["mouthClose"]],
+                           loops["lip_upper_inner"], loops["lip_lower_inner"], beyond_rest=True),
         "lid_gap": max(opening(target.vertices, closed[INDEX[f"eyeBlink{s.capitalize()}"]], loops[f"lid_upper_{s}"],
                                loops[f"lid_lower_{s}"]) for s in ("left", "right")),
         "teeth": float(error[INDEX["jawOpen"]][inner].mean()) if len(inner) else None,
@@ -197,21 +198,20 @@ def evaluate(template: Template, target: Target, seed: int) -> dict:
     }
 
 
-def opening(rest: np.ndarray, delta: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> float:
-    """Widest opening (mm, along y) left between two lid rims over their middle 80 %; 0 where they meet or overlap."""
-    a, b = (rest + delta)[upper], (rest + delta)[lower]
-    a, b = a[np.argsort(a[:, 0])], b[np.argsort(b[:, 0])]
-    start, end = max(a[0, 0], b[0, 0]), min(a[-1, 0], b[-1, 0])
-    at = np.linspace(start + 0.1 * (end - start), end - 0.1 * (end - start), 33)
-    return float(max(0.0, (np.interp(at, a[:, 0], a[:, 1]) - np.interp(at, b[:, 0], b[:, 1])).max()))
+def opening(rest: np.ndarray, delta: np.ndarray, upper: np.ndarray, lower: np.ndarray, *,
+            beyond_rest: bool = False) -> float:
+    """Widest opening (mm, along y) between two rims over their middle 80 %; 0 where they meet or overlap.
 
+    `beyond_rest`: only what is wider than in the neutral, for lips that are parted there.
+    """
+    def gap(points: np.ndarray) -> np.ndarray:
+        a, b = points[upper], points[lower]
+        a, b = a[np.argsort(a[:, 0])], b[np.argsort(b[:, 0])]
+        start, end = max(a[0, 0], b[0, 0]), min(a[-1, 0], b[-1, 0])
+        at = np.linspace(start + 0.1 * (end - start), end - 0.1 * (end - start), 33)
+        return np.maximum(np.interp(at, a[:, 0], a[:, 1]) - np.interp(at, b[:, 0], b[:, 1]), 0.0)
 
-def rim_gap(rest: np.ndarray, delta: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> float:
-    """Largest change (mm) of the vector between two rims over their middle 80 %."""
-    at = np.linspace(0.1, 0.9, 33)
-    up, low = arc_fraction(rest[upper]), arc_fraction(rest[lower])
-    gap = along(delta[upper], up, at) - along(delta[lower], low, at)
-    return float(np.linalg.norm(gap, axis=1).max())
+    return float((gap(rest + delta) - (gap(rest) if beyond_rest else 0.0)).max())
 
 
 def summary(results: list[dict]) -> dict:

@@ -42,7 +42,7 @@ class Similarity:
 
 
 def start_rotations() -> np.ndarray:
-    """(R,3,3): the 24 axis-aligned rotations and 400 spread evenly, so that any pose has one within about 20 degrees."""
+    """(R,3,3): the 24 axis-aligned rotations and 400 spread evenly: any pose has one within about 20 degrees."""
     axis = Rotation.create_group("O").as_matrix()
     # Super-Fibonacci spiral (Alexa, CVPR 2022): low-discrepancy rotations without a table.
     n, phi, psi = 400, np.sqrt(2.0), 1.533751168755204288118041
@@ -57,8 +57,8 @@ def plane_steps(placed: np.ndarray, goal: np.ndarray, normal: np.ndarray, weight
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One Gauss-Newton step of S similarities at once: (growth (S,), turn (S,3,3), shift (S,3), centre (S,3)).
 
-    placed, goal, normal (S,N,3), weight (S,N). Point-to-plane (Chen and Medioni 1991) with a tenth of point-to-point: on
-    something as round as a head it converges many times faster than point-to-point alone.
+    placed, goal, normal (S,N,3), weight (S,N). Point-to-plane (Chen and Medioni 1991) with a tenth of point-to-point:
+    on something as round as a head it converges many times faster than point-to-point alone.
     """
     w = weight / np.maximum(weight.sum(1, keepdims=True), 1e-12)
     centre = np.einsum("sn,sni->si", w, placed)

@@ -85,16 +85,18 @@ def _identity(result: Registration) -> np.ndarray:
     return identity
 
 
-def expression_deltas(result: Registration, report: Progress, *, contacts: bool = True) -> np.ndarray:
+def expression_deltas(result: Registration, report: Progress, *, contacts: bool = True,
+                      carrier: Carrier | None = None) -> np.ndarray:
     """Deltas (52,W,3) in canonical millimetres for every welded vertex of a registered mesh.
 
     `contacts=False` leaves the plain transfer: no closing of lids and lips, nothing pushed out of the eyeballs.
+    `carrier`: made before from the same registration, else made here.
     """
     on_template = skin_deltas(result)
     if contacts:
         on_template = correct_template(result, on_template)
     report(0.8, "Transferring expressions")
-    carrier = Carrier(result)
+    carrier = carrier or Carrier(result)
     skin = carrier.carry(on_template)
     report(0.92, "Transferring expressions")
     parts = find_parts(result)
