@@ -105,7 +105,7 @@ def belongings(target: bpy.types.Object, scene: bpy.types.Scene) -> list[bpy.typ
     found = [root, *root.children_recursive]
     for thing in list(found):
         found += [m.object for m in thing.modifiers if m.type == "ARMATURE" and m.object]
-    return [thing for thing in dict.fromkeys(found) if scene.objects.get(thing.name) is thing]
+    return [thing for thing in dict.fromkeys(found) if mesh_io.in_scene(thing, scene)]
 
 
 def _range(target: bpy.types.Object) -> tuple[int, int]:

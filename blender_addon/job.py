@@ -194,7 +194,9 @@ class Job:
     # -- checking ---------------------------------------------------------------------------------------------------
     def _live(self) -> tuple[bpy.types.Scene, bpy.types.Object]:
         """Scene and mesh as they are now. Raises Problem if they changed while the engine worked."""
-        scene, target = bpy.data.scenes.get(self._scene), bpy.data.objects.get(self._target)
+        # (name, None): the one of this file, not one of the same name in a linked library.
+        scene = bpy.data.scenes.get((self._scene, None))
+        target = bpy.data.objects.get((self._target, None))
         if scene is None or target is None:
             raise Problem(f"'{self._target if scene else self._scene}' was removed or renamed while the engine worked. "
                           "Nothing was changed; press Animate again.")

@@ -45,7 +45,7 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     name = target.name
     if target.type != "MESH":
         return f"'{name}' is not a mesh but a {target.type.lower()}. Choose the head's mesh object."
-    if scene.objects.get(name) is not target:
+    if not in_scene(target, scene):
         return f"'{name}' is not in the scene '{scene.name}'. Link it there or choose another mesh."
     if target.mode != "OBJECT":
         return f"'{name}' is in {target.mode.replace('_', ' ').title()} Mode. Leave it for Object Mode first."
@@ -53,12 +53,20 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     if mesh.library is not None or target.library is not None:
         library = (mesh.library or target.library).filepath
         return f"'{name}' is linked from '{library}' and cannot get shape keys. Make it local (Object > Relations)."
+    if mesh.override_library is not None:
+        return (f"The mesh of '{name}' is a library override: new shape keys on it are lost when the file is opened "
+                "again. Make it local (Object > Relations).")
     if not mesh.vertices or not mesh.polygons:
         return f"'{name}' has no faces. Choose the head's mesh object."
     keys = mesh.shape_keys
     if keys is not None and not keys.use_relative:
         return f"The shape keys of '{name}' are absolute. Switch them to Relative in its Shape Keys panel."
     return None
+
+
+def in_scene(thing: bpy.types.Object, scene: bpy.types.Scene) -> bool:
+    """Whether the object is in the scene. A name is not enough: a linked object and its override share theirs."""
+    return scene.objects.get(thing.name) == thing or any(other == thing for other in scene.objects)
 
 
 def existing_keys(target: bpy.types.Object) -> list[str]:
@@ -169,8 +177,11 @@ def curve_path(name: str) -> str:
 def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, frame: int) -> bool:
     """Whether the evaluated mesh at `frame` differs from what it is with the shape keys `names` muted.
 
-    Muting rather than comparing two frames: an armature or a walk cycle moves the mesh between frames as well.
+    Muting rather than comparing two frames: an armature or a walk cycle moves the mesh between frames as well. True
+    where nobody can tell: Blender does not evaluate hidden objects, nor scenes that no window shows.
     """
+    if bpy.context.scene != scene or not target.visible_get():
+        return True
     before = (scene.frame_current, scene.frame_subframe)
     blocks = [block for name in names if not (block := target.data.shape_keys.key_blocks[name]).mute]
     scene.frame_set(frame)

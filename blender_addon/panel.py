@@ -10,8 +10,16 @@ import bpy
 from . import fbx, job, keys
 from .operators import disabled_reason
 
-WRAP = 42
-"""Characters of a message on a line: what a sidebar of usual width shows."""
+WRAP = 34
+"""Characters of a message on a line where the sidebar's width is not known."""
+
+
+def wrap_width(context: bpy.types.Context) -> int:
+    """Characters that fit on a line of this sidebar, beside an icon: about 6.5 pixels each at a UI scale of 1."""
+    if context.region is None or context.region.width <= 1:
+        return WRAP
+    scale = context.preferences.system.ui_scale
+    return max(20, int((context.region.width / scale - 60) / 6.5))
 
 
 class _Panel:
@@ -67,7 +75,7 @@ def draw_run(layout: Any, context: bpy.types.Context) -> None:
     row = layout.row()
     row.scale_y = 1.4
     row.operator("lsf.animate", icon="PLAY")
-    draw_message(layout, disabled_reason(context), "INFO")
+    draw_message(layout, disabled_reason(context), "INFO", wrap_width(context))
 
 
 def draw_outcome(layout: Any, context: bpy.types.Context) -> None:
@@ -75,12 +83,13 @@ def draw_outcome(layout: Any, context: bpy.types.Context) -> None:
     settings = context.scene.lsf
     if job.busy():
         return
-    draw_message(layout, settings.error, "ERROR")
+    width = wrap_width(context)
+    draw_message(layout, settings.error, "ERROR", width)
     if settings.error and job.current is not None and job.current.report:
         layout.operator("lsf.copy_report", icon="COPYDOWN")
-    draw_message(layout, settings.summary, "CHECKMARK")
+    draw_message(layout, settings.summary, "CHECKMARK", width)
     for warning in settings.warnings.splitlines():
-        draw_message(layout, warning, "ERROR")
+        draw_message(layout, warning, "ERROR", width)
 
 
 def draw_takes(layout: Any, context: bpy.types.Context) -> None:
@@ -92,15 +101,15 @@ def draw_takes(layout: Any, context: bpy.types.Context) -> None:
         box.label(text=f"Take: {take.name}", icon="ACTION")
     box.operator("lsf.export_fbx", icon="EXPORT")
     if take is None:
-        draw_message(box, fbx.refusal(context), "INFO")
+        draw_message(box, fbx.refusal(context), "INFO", wrap_width(context))
 
 
-def draw_message(layout: Any, text: str | None, icon: str) -> None:
+def draw_message(layout: Any, text: str | None, icon: str, width: int = WRAP) -> None:
     """A message over as many lines as it needs: labels do not wrap."""
     if not text:
         return
     column = layout.column(align=True)
-    for number, line in enumerate(textwrap.wrap(text, WRAP)):
+    for number, line in enumerate(textwrap.wrap(text, width)):
         column.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 

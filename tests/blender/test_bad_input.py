@@ -208,6 +208,22 @@ def test_linked_data(said, head, tmp_path):
     assert not len(bpy.data.actions)
 
 
+def test_a_library_override(said, head, tmp_path):
+    """Blender lets us add shape keys to one, and loses them when the file is opened again."""
+    library = tmp_path / "library.blend"
+    bpy.data.libraries.write(str(library), {head})
+    bpy.data.objects.remove(head)
+    with bpy.data.libraries.load(str(library), link=True) as (_, wanted):
+        wanted.objects = ["Head"]
+    said.collection.objects.link(wanted.objects[0])
+    own = wanted.objects[0].override_hierarchy_create(said, bpy.context.view_layer)
+    said.lsf.target = own
+    assert "'Head' is linked from" in error_of(bpy.ops.lsf.animate), "the object is ours, its mesh is still linked"
+    own.data.override_create(remap_local_usages=True)
+    assert "is a library override: new shape keys on it are lost" in error_of(bpy.ops.lsf.animate)
+    assert own.data.shape_keys is None
+
+
 def test_the_message_is_the_one_that_the_panel_shows(said, head):
     head.data.vertices[5].co.y = float("nan")
     message = error_of(bpy.ops.lsf.animate)

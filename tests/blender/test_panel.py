@@ -141,6 +141,20 @@ def test_long_messages_are_wrapped_to_the_sidebar(scene):
     assert max(len(line) for line in notes.of("label")) <= panel.WRAP
 
 
+def test_the_width_of_a_line_follows_the_sidebar():
+    from types import SimpleNamespace
+
+    def chars(width: int, scale: float) -> int:
+        system = SimpleNamespace(ui_scale=scale)
+        region = SimpleNamespace(width=width)
+        return panel.wrap_width(SimpleNamespace(region=region, preferences=SimpleNamespace(system=system)))
+
+    assert chars(280, 1.0) < chars(500, 1.0)
+    assert chars(560, 2.0) == chars(280, 1.0)
+    assert chars(30, 1.0) == 20
+    assert 25 <= chars(280, 1.0) <= 36, "what the usual sidebar shows"
+
+
 def test_strips_can_be_searched_by_name(scene, hum):
     from blender_addon.properties import _strip_names
 

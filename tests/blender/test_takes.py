@@ -217,6 +217,14 @@ def test_a_face_that_stays_still_is_warned_of(ball_scene, ball, fake_engine):
     assert "muted" in ball_scene.lsf.warnings
 
 
+def test_a_hidden_mesh_gets_its_take_and_no_false_alarm(ball_scene, ball, fake_engine):
+    fake_engine()
+    ball.hide_set(True)
+    bpy.ops.lsf.animate()
+    assert len(keyed(ball)) == 4
+    assert "does not move" not in ball_scene.lsf.warnings
+
+
 def test_a_mirrored_and_stretched_object_gets_displacements_in_its_own_space(ball_scene, ball, fake_engine):
     """The fake displaces in the space that it is shown, which for such an object is the world's."""
     fake_engine()
