@@ -1,4 +1,4 @@
-"""Errors that reach the user. Each message names the thing, the value and the cure; Blender's panel shows it as it is."""
+"""Errors that reach the user. Each names the thing, the value and the cure; Blender's panel shows it as it is."""
 
 
 class LSFError(RuntimeError):

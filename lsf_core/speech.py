@@ -69,6 +69,9 @@ class SpeechEncoder(nn.Module):
     putting every encoder's frames on the same 50 Hz grid.
     """
 
+    mel_bank: Tensor
+    window: Tensor
+
     def __init__(self, config: SpeechConfig, model: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
@@ -108,7 +111,7 @@ class SpeechEncoder(nn.Module):
                               torch.cat([states[i] for i in self.config.emotion_layers], -1))
 
     def log_mel(self, audio: Tensor) -> Tensor:
-        """Whisper's input (B, 80, 2 T): log10 mel energies, floored 8 below the clip's maximum (Radford et al. 2022)."""
+        """Whisper's input (B, 80, 2 T): log10 mel energies, floored 8 below the maximum (Radford et al. 2022)."""
         spectrum = torch.stft(audio.float(), N_FFT, HOP_LENGTH, window=self.window, center=True, return_complex=True)
         mel = self.mel_bank.T @ spectrum[..., :-1].abs().square()
         log = mel.clamp_min(1e-10).log10()

@@ -1,4 +1,4 @@
-"""Transformer parts shared by the motion prior and the LSF network. Sequences are (B, T, C); masks (B, T), True = real."""
+"""Transformer parts of the motion prior and the LSF network. Sequences are (B, T, C); masks (B, T), True = real."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TemporalConv(nn.Module):
 
 
 def moving_mean(x: Tensor, frames: int, mask: Tensor | None = None) -> Tensor:
-    """Mean of x (B, T, C) over `frames` (odd) frames around each one, over those alone that exist and are not padding."""
+    """Mean of x (B, T, C) over `frames` (odd) frames around each one, of those that exist and are not padding."""
     real = torch.ones(x.shape[:2], device=x.device, dtype=x.dtype) if mask is None else mask.to(x.dtype)
     both = torch.cat([x * real[..., None], real[..., None]], -1).transpose(1, 2)
     mean = F.avg_pool1d(both, frames, 1, frames // 2).transpose(1, 2)

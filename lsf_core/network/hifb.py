@@ -82,3 +82,7 @@ class HIFBLayer(nn.Module):
         emotion = self.emotion_block(torch.cat([tokens, emotion], 1), joint)[:, count:]
         tokens = tokens + self.fuse(self.token_norm(tokens), self.motion_norm(motion), self.emotion_norm(emotion), mask)
         return tokens, motion, emotion
+
+    def separate(self, motion: Tensor, emotion: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The blocks alone, without tokens: what is left of the layer in the ablation "concatenation"."""
+        return self.motion_block(motion, mask), self.emotion_block(emotion, mask)

@@ -101,7 +101,8 @@ class LSFNetwork(nn.Module):
         if self.concatenate is not None:
             # Ablation "HIFB replaced by concatenation": same blocks, but the streams meet only here.
             for layer in self.layers:
-                motion, emotion = layer.motion_block(motion, mask), layer.emotion_block(emotion, mask)
+                assert isinstance(layer, HIFBLayer)
+                motion, emotion = layer.separate(motion, emotion, mask)
             motion = self.concatenate(torch.cat([motion, emotion], -1))
         else:
             for layer in self.layers:

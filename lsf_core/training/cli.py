@@ -13,30 +13,36 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..checkpoint import save_checkpoint
+from ..checkpoint import load_checkpoint, save_checkpoint
 from ..device import pick_device
 from ..network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
-from ..speech import load_pretrained
+from ..speech import SpeechEncoder, load_pretrained
 from .corpus import is_held_out, make_takes, read_emodb, read_speech
 from .loop import LoopConfig
-from .losses import face_basis
+from .losses import MotionLoss, face_basis
 from .stages import motion_loss, train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
 SHARES = {"speech": 0.62, "emodb": 0.30}
 SILENCE_SHARE = 0.08
+ABLATIONS = {"emotion": "use_emotion", "identity": "use_identity", "fusion": "use_fusion",
+             "decoder-emotion": "emotion_to_decoder"}
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m lsf_core train", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", type=Path, required=True, help="folder with speech/ and emotional_speech/emodb/")
-    p.add_argument("--encoder", type=Path, required=True, help="Whisper (or other) encoder in transformers' format")
+    source = p.add_mutually_exclusive_group(required=True)
+    source.add_argument("--encoder", type=Path, help="Whisper (or other) encoder in transformers' format")
+    source.add_argument("--tune", type=Path, help="a checkpoint to train on: stage 2 alone, no latent loss")
     p.add_argument("--out", type=Path, required=True, help="folder for lsf-animation.safetensors")
     p.add_argument("--work", type=Path, default=Path("train-work"), help="resume points and logs")
     p.add_argument("--device", default="auto")
@@ -45,10 +51,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--lsf-steps", type=int, default=16000)
     p.add_argument("--prior-seconds", type=float, default=float("inf"))
     p.add_argument("--lsf-seconds", type=float, default=float("inf"))
+    p.add_argument("--rate", type=float, default=5e-4, help="highest learning rate of stage 2")
     p.add_argument("--batch", type=int, default=128, help="windows of 8 s in a step; shorter windows: more")
     p.add_argument("--articulation-layers", type=int, nargs="+", default=[2, 4])
     p.add_argument("--emotion-layers", type=int, nargs="+", default=[2, 3])
-    p.add_argument("--ablate", choices=["emotion", "identity", "fusion", "decoder-emotion"], action="append", default=[])
+    p.add_argument("--ablate", choices=sorted(ABLATIONS), action="append", default=[])
     p.add_argument("--freeze-decoder", action="store_true", help="as in the paper")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--note", default="", help="kept in the checkpoint, for instance the commit")
@@ -76,12 +83,32 @@ def main(argv: list[str] | None = None) -> int:
         args.passes, args.prior_steps, args.lsf_steps, args.batch = 1, 4, 4, 4
     takes = list(make_takes(utterances, args.passes, args.seed, 1 if args.tiny else (os.cpu_count() or 1)))
     minutes = {name: sum(len(t.neutral) for t in takes if t.corpus == name) / 3000 for name in SHARES}
-    log(json.dumps({"takes": len(takes), "minutes": minutes, "s": time.monotonic() - begin, "args": vars(args)}, default=str))
+    log(json.dumps({"takes": len(takes), "minutes": minutes, "s": time.monotonic() - begin, "args": vars(args)},
+                   default=str))
     data = Mixture({name: WindowSampler([t for t in takes if t.corpus == name], device) for name in SHARES},
                    SHARES, SILENCE_SHARE, args.seed)
     loss = motion_loss(face_basis()).to(device)
-    steps = {"log_every": 2, "save_every": 2, "warm_up": 2} if args.tiny else {}
+    steps = {"log_every": 2, "save_every": 2} if args.tiny else {"log_every": max(1, args.lsf_steps // 50)}
 
+    speech, network = _resume_or_start(args, device, data, loss, steps, log)
+    train_lsf(network, speech, data, loss, LoopConfig(args.lsf_steps, args.lsf_seconds, rate=args.rate, **steps),
+              args.work / "lsf.pt", args.batch, (100, 200) if args.tiny else (100, 200, 300, 400),
+              tune_decoder=not args.freeze_decoder, log=log)
+
+    about = {"note": args.note, "data": minutes, "held_out": "see lsf_core/training/corpus.py", "seed": args.seed,
+             "torch": torch.__version__, "device": str(device), "ablate": args.ablate, "passes": args.passes}
+    digest = save_checkpoint(args.out / "lsf-animation.safetensors", speech, network, about)
+    log(json.dumps({"saved": str(args.out / "lsf-animation.safetensors"), "sha256": digest,
+                    "s": time.monotonic() - begin}))
+    return 0
+
+
+def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixture, loss: MotionLoss,
+                     steps: dict[str, Any], log: Callable[[str], None]) -> tuple[SpeechEncoder, LSFNetwork]:
+    """What stage 2 trains: a checkpoint's network with --tune, else a new one on a prior trained here (stage 1)."""
+    if args.tune is not None:
+        checkpoint = load_checkpoint(args.tune, device)
+        return checkpoint.speech, checkpoint.network
     prior = MotionPrior(PriorConfig()).to(device)
     train_prior(prior, data, loss, LoopConfig(args.prior_steps, args.prior_seconds, rate=1e-3, **steps),
                 args.work / "prior.pt", 2 * args.batch, log=log)
@@ -91,16 +118,6 @@ def main(argv: list[str] | None = None) -> int:
         speech.model.half()         # the encoder is frozen; what it hears is computed in float32 before it
     config = LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim)
     for piece in args.ablate:
-        switch = {"emotion": "use_emotion", "identity": "use_identity", "fusion": "use_fusion",
-                  "decoder-emotion": "emotion_to_decoder"}[piece]
-        config = replace(config, **{switch: False})
+        config = replace(config, **{ABLATIONS[piece]: False})
     network = LSFNetwork(config, prior, len(args.articulation_layers), len(args.emotion_layers)).to(device)
-    train_lsf(network, speech, data, loss, LoopConfig(args.lsf_steps, args.lsf_seconds, **steps),
-              args.work / "lsf.pt", args.batch, (100, 200) if args.tiny else (100, 200, 300, 400), tune_decoder=not args.freeze_decoder, log=log)
-
-    about = {"note": args.note, "data": minutes, "held_out": "see lsf_core/training/corpus.py", "seed": args.seed,
-             "torch": torch.__version__, "device": str(device), "ablate": args.ablate, "passes": args.passes}
-    digest = save_checkpoint(args.out / "lsf-animation.safetensors", speech, network, about)
-    log(json.dumps({"saved": str(args.out / "lsf-animation.safetensors"), "sha256": digest,
-                    "s": time.monotonic() - begin}))
-    return 0
+    return speech, network

@@ -29,7 +29,7 @@ MIN_TAKE, MAX_TAKE = 9.0, 24.0      # seconds
 RATE_RANGE = {"speech": (0.86, 1.16), "emodb": (0.80, 1.25)}    # speaking rate; few actors are stretched to more voices
 NEUTRAL_SHARE = 0.25                # most speech is plain: what cannot be told must not be taken for a feeling
 
-EMOTIONS = ("neutral", "angry", "happy", "sad", "fear", "disgust", "boredom")     # what EMO-DB's actors play
+EMOTIONS = ("neutral", "angry", "happy", "sad", "fear", "disgust")     # what EMO-DB's actors play
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,20 @@ def read_speech(root: Path) -> list[Utterance]:
     nothing was acted: nobody could hear an emotion in it (see `make_take` for the one its face plays)."""
     rows = (json.loads(line) for line in (root / "speech" / "manifest.jsonl").read_text("utf-8").splitlines())
     return [Utterance(root / "speech" / r["file"], r["speaker"], "neutral", r["seconds"],
-                      tuple((p, a, b) for p, a, b in r["phones"]), tuple(r["stress"]), "speech", r["language"]) for r in rows]
+                      tuple((p, a, b) for p, a, b in r["phones"]), tuple(r["stress"]), "speech", r["language"])
+            for r in rows]
 
 
 def read_emodb(root: Path) -> list[Utterance]:
     """EMO-DB (Burkhardt et al. 2005): acted German emotions with hand labelled phones. How surely listeners recognised
-    the emotion sets how strongly the face shows it."""
+    the emotion sets how strongly the face shows it. Its boredom counts as neutral: a network that played it heard it
+    in every calm speaker and let their lids hang (docs/checkpoint.md)."""
     folder = root / "emotional_speech" / "emodb"
     rows = (json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines())
-    names = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
+    names = {"anger": "angry", "happiness": "happy", "sadness": "sad", "boredom": "neutral"}
     return [Utterance(folder / r["file"], r["speaker"], names.get(r["emotion"], r["emotion"]), r["seconds"],
-                      tuple((p, a, min(b, r["seconds"])) for p, a, b in r["phones"] if a < r["seconds"]), None, "emodb", "de",
+                      tuple((p, a, min(b, r["seconds"])) for p, a, b in r["phones"] if a < r["seconds"]), None,
+                      "emodb", "de",
                       0.5 + 0.5 * r["recognised_percent"] / 100 if r.get("recognised_percent") is not None else 0.9)
             for r in rows if r["phones"]]
 
@@ -148,12 +151,13 @@ def make_take(utterances: list[Utterance], seed: int) -> Take:
         emotion = EMOTIONS[int(rng.integers(1, len(EMOTIONS)))]
     played = perform([(p, a / rate, b / rate) for p, a, b in phones],
                      stress if any(stress) else None, audio, emotion=emotion, language=first.language,
-                     intensity=float(np.mean([u.intensity for u in utterances])), style=Style.from_identity(identity), seed=seed)
+                     intensity=float(np.mean([u.intensity for u in utterances])), style=Style.from_identity(identity),
+                     seed=seed)
     frames = len(audio) // SAMPLES_PER_FRAME
     assert abs(len(played.neutral) - frames) <= 1, (len(played.neutral), frames)
-    return Take((np.clip(audio, -1, 1) * 32767).astype(np.int16), *(
-        np.asarray(x, np.float16)[:frames] for x in (played.neutral, played.emotional, played.closure, played.tuck)),
-        identity, first.corpus, emotion)
+    half = [np.asarray(x, np.float16)[:frames] for x in (played.neutral, played.emotional, played.closure, played.tuck)]
+    samples = (np.clip(audio, -1, 1) * 32767).astype(np.int16)
+    return Take(samples, half[0], half[1], half[2], half[3], identity, first.corpus, emotion)
 
 
 def _make(job: tuple[list[Utterance], int]) -> Take:

@@ -49,7 +49,8 @@ def run(modules: nn.Module, step: Callable[[int], dict[str, Tensor]], config: Lo
     modules.train()
     while done < config.steps and (spent := time.monotonic() - begin) < config.seconds:
         part = min(1.0, max(done / config.steps, spent / config.seconds))
-        rate = config.rate * min(1.0, (done + 1) / config.warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
+        decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part))
+        rate = config.rate * min(1.0, (done + 1) / min(config.warm_up, config.steps // 10 + 1)) * decay
         for group in optimiser.param_groups:
             group["lr"] = rate
         losses = step(done)

@@ -101,7 +101,7 @@ class Mixture:
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
     def batch(self, count: int, frames: int, audible: bool = True) -> Batch:
-        """About `count` windows of `frames` frames; audible=False leaves the sound unaugmented where only faces count."""
+        """About `count` windows of `frames` frames; audible=False: not augmented, for where only faces count."""
         parts = [self.samplers[name].sample(max(1, round(count * share)), frames, self.generator)
                  for name, share in self.shares.items()]
         parts.append(speechless(max(1, round(count * self.silence_share)), frames, self.generator))
