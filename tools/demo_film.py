@@ -18,10 +18,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 LABEL_HEIGHT = 44
-SHOWN_KEYS = (
-    *("jawOpen", "mouthClose", "mouthPucker", "mouthFunnel", "mouthSmileLeft", "mouthFrownLeft", "mouthPressLeft"),
-    *("mouthUpperUpLeft", "mouthLowerDownLeft", "noseSneerLeft", "browDownLeft", "browInnerUp", "eyeBlinkLeft"),
+# The label tells the strongest key of each group: what the mouth does and how it is felt.
+MOUTH_KEYS = (
+    *("jawOpen", "mouthPucker", "mouthFunnel", "mouthSmileLeft", "mouthFrownLeft", "mouthPressLeft"),
+    *("mouthStretchLeft", "mouthRollLower", "mouthUpperUpLeft", "mouthLowerDownLeft"),
 )
+UPPER_KEYS = ("browDownLeft", "browInnerUp", "browOuterUpLeft", "noseSneerLeft", "cheekSquintLeft", "eyeBlinkLeft")
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,10 @@ def contact_sheet(
             x, y = place % columns * width, place // columns * (height + LABEL_HEIGHT)
             sheet.paste(picture, (x, y))
             blocks = head.data.shape_keys.key_blocks
-            values = {name: blocks[name].value for name in SHOWN_KEYS if name in blocks}
-            strongest = sorted(values.items(), key=lambda item: -item[1])[:2]
-            top = [f"{name} {value:.2f}" for name, value in strongest if value > 0.05]
+            top = []
+            for names in (MOUTH_KEYS, UPPER_KEYS):
+                value, name = max((blocks[name].value, name) for name in names if name in blocks)
+                top += [f"{name} {value:.2f}"] if value > 0.05 else []
             seconds = (frame - scene.frame_start) / fps
             draw.text((x + 8, y + height + 2), f"{seconds:.2f} s   {phone}", fill=(235, 235, 235), font=large)
             draw.text((x + 8, y + height + 24), "  ".join(top), fill=(160, 168, 178), font=small)

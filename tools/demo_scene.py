@@ -12,7 +12,7 @@ from mathutils import Vector
 PORTRAIT_LENS_MM = 85.0
 SENSOR_MM = 36.0
 HEAD_IN_PICTURE = 0.87  # height of the head (crown to chin) over the picture's, for the film
-FACE_IN_SHEET = 1.32  # the same for the contact sheet: the picture ends above the brows and below the chin
+FACE_IN_SHEET = 1.25  # the same for the contact sheet: the picture ends on the forehead and below the chin
 BACKGROUND = (0.055, 0.062, 0.075)
 GLOSS = {"eye_left": 0.08, "eye_right": 0.08, "teeth_upper": 0.25, "teeth_lower": 0.25}  # roughness; skin gets 0.55
 
@@ -77,7 +77,7 @@ def light_and_camera(scene: bpy.types.Scene, head: bpy.types.Object) -> None:
     """Portrait camera a little to the side, key, fill and rim light, and Workbench set up for clear faces."""
     middle, height = face_frame(head)
     per_height = height * PORTRAIT_LENS_MM / SENSOR_MM
-    face = middle - Vector((0.0, 0.0, 0.10 * height))
+    face = middle - Vector((0.0, 0.0, 0.08 * height))
     add_camera(scene, "Front", face, per_height / FACE_IN_SHEET, 0.0)
     scene.camera = add_camera(scene, "Portrait", middle, per_height / HEAD_IN_PICTURE, math.radians(12.0))
     for name, side, up, power in (("Key", 40.0, 30.0, 8.0), ("Fill", -55.0, 5.0, 3.0), ("Rim", 160.0, 40.0, 10.0)):
