@@ -13,25 +13,16 @@ import numpy as np
 
 from .arkit import ARKIT_NAMES, INDEX
 from .errors import LSFError
+from .lips import GAP_ROW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[Any]  # any float on the way in, float32 in a Motion
 
-LIP_GAP_MM = {
-    "jawOpen": 32.8, "mouthClose": -38.9, "mouthFunnel": 13.7,
-    "mouthLowerDownLeft": 3.4, "mouthLowerDownRight": 3.4, "mouthUpperUpLeft": 3.5, "mouthUpperUpRight": 3.5,
-    "mouthRollLower": -3.7, "mouthRollUpper": 1.8, "mouthPressLeft": -1.3, "mouthPressRight": -1.3,
-    "mouthShrugLower": -6.9, "mouthShrugUpper": 5.3,
-}  # fmt: skip
-"""Millimetres that each shape at weight 1 moves the inner mid points of the lips apart, measured on the neutral of
-ICT-FaceKit (MIT licence). Other faces differ in scale; where in time the lips are closest is the same."""
-
 MOUTH = tuple(i for name, i in INDEX.items() if name.startswith(("jaw", "mouth", "tongue")))
 LIDS = tuple(i for name, i in INDEX.items() if name.startswith(("eyeBlink", "eyeSquint", "eyeWide", "eyeLookDown")))
 
-_GAP_ROW = np.array([LIP_GAP_MM.get(name, 0.0) for name in ARKIT_NAMES], np.float32)
 _GAP_PROMINENCE_MM = 1.5  # a dip of the lip gap by less than this is not a closure anybody would miss
 _LID_PROMINENCE = 0.3  # of a blink's travel
 
@@ -82,8 +73,8 @@ class Motion:
         return self.weights[:, INDEX[name]]
 
     def lip_gap_mm(self) -> Floats:
-        """Lip gap beyond rest in mm, (F,), never below 0; see LIP_GAP_MM."""
-        return np.maximum(self.weights @ _GAP_ROW, 0.0).astype(np.float32)
+        """Lip gap beyond rest in mm, (F,), never below 0; see lips.GAP_ROW."""
+        return np.maximum(self.weights @ GAP_ROW, 0.0).astype(np.float32)
 
     def resample(self, fps: float, frames: int | None = None) -> Motion:
         """This motion at another frame rate: frame i of the result lies at i / fps of the same clock.

@@ -8,7 +8,7 @@ oracle writes what `perform` makes of each clip's own phones and sound, for scor
 prints them with figures; compare prints means and spreads of shapes beside the measured ones.
 
 DATA_DIR holds <clip>.ogg, <clip>.npz (names, weights, fps) and <clip>.json with "phones" (oracle: manifest.jsonl
-too). `fit` works on the lip gap in mm (performance.GAP_ROW): for given widths and leads the gap is linear in the
+too). `fit` works on the lip gap in mm (lips.GAP_ROW): for given widths and leads the gap is linear in the
 targets of the phone classes, so these are solved by ridge regression towards the table in gestures.py inside a
 Nelder-Mead search over the rest (variable projection, Golub and Pereyra 1973). Figures are cross-validated over
 speakers: targets are solved without the speaker they are judged on.
@@ -27,6 +27,7 @@ import numpy as np
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.errors import AudioError
+from lsf_core.lips import GAP_ROW
 from lsf_core.training.gestures import (
     CHANNEL,
     CLASSES,
@@ -40,7 +41,7 @@ from lsf_core.training.gestures import (
     smooth,
     stress_gain,
 )
-from lsf_core.training.performance import GAP_ROW, loudness, open_with, perform, speaking
+from lsf_core.training.performance import loudness, open_with, perform, speaking
 from lsf_core.training.phones import canonical
 
 

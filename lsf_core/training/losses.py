@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..arkit import INDEX
-from .performance import GAP_ROW
+from ..lips import GAP_ROW
 from .windows import Batch
 
 

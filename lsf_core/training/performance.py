@@ -14,6 +14,7 @@ import numpy as np
 
 from lsf_core.arkit import ARKIT_NAMES, IDENTITY_DIM, INDEX
 from lsf_core.errors import LSFError
+from lsf_core.lips import GAP_ROW, LOWER_ROW
 from lsf_core.training import emotion as feelings
 from lsf_core.training.gestures import (
     CHANNEL,
@@ -26,25 +27,6 @@ from lsf_core.training.gestures import (
 from lsf_core.training.phones import canonical
 
 SAMPLE_RATE = 16000
-
-# Lip gap in mm per unit of weight, in ARKIT_NAMES order: y of the inner middle of the upper lip (vertex 5533) less
-# that of the lower lip (5517) in each expression of ICT-FaceKit (MIT licence; Li et al. 2020), times 10 as that
-# model counts in centimetres; left and right halves of browInnerUp and cheekPuff are added. Zero is the rest face,
-# whose lips just touch.
-GAP_ROW = np.array([
-    -0.0005, -0.0005, 0.0030, 0.0000, 0.0000, -0.4402, 0.1851, 0.1851, -0.0002, -0.0002, 0.0000, 0.0000, 0.0000,
-    0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 1.2913, -0.2285, 32.7539, -0.2285,
-    -38.9441, -0.3573, -0.3577, -0.1242, -0.1242, 13.7256, -0.6593, 3.3812, 3.3812, -1.2689, -1.2689, -0.5167, -0.6593,
-    -3.7475, 1.8196, -6.8762, 5.2560, 0.0354, 0.0354, -0.1549, -0.1549, 3.5464, 3.5464, 3.1085, 3.1085, 0.0000,
-])  # fmt: skip
-
-# Height of the inner middle of the lower lip (5517) in mm per unit of weight, from the same expressions.
-LOWER_ROW = np.array([
-    0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.6702, -0.1516, -0.1516, 0.0001, 0.0001, 0.0000, 0.0000, 0.0000,
-    0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, -1.3831, 0.2580, -35.1953, 0.2580,
-    38.1836, 0.3381, 0.3384, -0.2502, -0.2502, -8.2910, 0.9552, -3.3862, -3.3862, 0.9418, 0.9418, 0.1874, 0.9552,
-    3.7476, -0.0630, 6.8848, 0.0126, 1.8665, 1.8665, 0.0424, 0.0424, 0.2695, 0.2695, 0.4218, 0.4218, 0.0000,
-])  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pytest
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.errors import LSFError
-from lsf_core.motion import LIP_GAP_MM, Motion, frame_count
+from lsf_core.lips import GAP_ROW
+from lsf_core.motion import Motion, frame_count
 
 
 def motion_of(curves: dict[str, np.ndarray], fps: float = 50.0) -> Motion:
@@ -33,7 +34,7 @@ def talking(closed_frames: int, seed: int = 0, seconds: float = 20.0) -> tuple[M
         close[frame : frame + closed_frames] = 1.0
         times.append((frame + (closed_frames - 1) / 2) / 50)
         frame += int(rng.integers(9 + closed_frames, 25))
-    shut = jaw * LIP_GAP_MM["jawOpen"] / -LIP_GAP_MM["mouthClose"] + 0.02
+    shut = jaw * GAP_ROW[INDEX["jawOpen"]] / -GAP_ROW[INDEX["mouthClose"]] + 0.02
     return motion_of({"jawOpen": jaw, "mouthClose": close * shut}), times
 
 

@@ -5,10 +5,11 @@ import pytest
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.errors import LSFError
+from lsf_core.lips import GAP_ROW
 from lsf_core.training.baseline import energy_motion
 from lsf_core.training.emotion import FEELINGS
 from lsf_core.training.gestures import CLASSES, GestureConstants, build_score, class_of, smooth
-from lsf_core.training.performance import GAP_ROW, Style, perform
+from lsf_core.training.performance import Style, perform
 from lsf_core.training.phones import _ARPABET, _FEATURES, canonical, halves
 
 SIGNATURES = {
