@@ -1,7 +1,7 @@
 """How far each ARKit shape moves the lips apart: what tells a closed mouth from an open one in weights alone.
 
-Measured on the neutral head of ICT-FaceKit (MIT licence; Li et al. 2020). Heads differ in scale; where in time the lips are
-closest is the same on all of them.
+Measured on the neutral head of ICT-FaceKit (MIT licence; Li et al. 2020). Heads differ in scale; where in time the lips
+are closest is the same on all of them.
 """
 
 from __future__ import annotations

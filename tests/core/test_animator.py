@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_windows_cover_the_clip_and_overlap_enough():
         starts = window_starts(frames)
         assert starts[0] == 0
         assert starts[-1] + WINDOW >= frames
-        assert all(b - a <= WINDOW - OVERLAP for a, b in zip(starts, starts[1:], strict=False))
+        assert all(b - a <= WINDOW - OVERLAP for a, b in itertools.pairwise(starts))
         assert frames <= WINDOW or starts[-1] + WINDOW == frames
 
 
