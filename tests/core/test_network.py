@@ -118,6 +118,14 @@ def test_log_mel_is_whispers_own():
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3)
 
 
+def test_mel_bank_is_librosas():
+    """librosa is the reference that Whisper's own filter bank was saved from."""
+    import librosa
+
+    ours = SpeechEncoder(SpeechConfig(TINY_WHISPER, (1,), (1,))).mel_bank.T.numpy()
+    np.testing.assert_allclose(ours, librosa.filters.mel(sr=16000, n_fft=400, n_mels=80), atol=1e-6)
+
+
 def test_the_encoder_refuses_what_is_longer_than_its_positions():
     encoder = SpeechEncoder(SpeechConfig(TINY_WHISPER, (1,), (1,)))
     with pytest.raises(ValueError, match="cut the clip in windows"):
