@@ -62,15 +62,17 @@ def requirements(root: Path = ROOT) -> dict[str, list[str]]:
 def torch_index(system: str, has_nvidia: bool, environment: dict[str, str]) -> list[str]:
     """pip options that bring the PyTorch that fits the machine.
 
-    PyPI's own build is the right one on macOS, on Linux with an NVIDIA card (CUDA) and on Windows without. An index
-    that the user set for pip (a company's mirror) is left to decide.
+    PyPI's own build is the right one on macOS, on Linux with an NVIDIA card (CUDA) and on Windows without. Elsewhere
+    PyTorch's own index is offered as well: pip takes its 2.x.y+cpu before a plain 2.x.y (PEP 440), and still has the
+    usual index, or the mirror in pip's configuration, if that one cannot be reached. An index set in the environment
+    is left to decide.
     """
     if any(name in environment for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX")):
         return []
     if system == "Linux" and not has_nvidia:
-        return ["--index-url", CPU_INDEX]
+        return ["--extra-index-url", CPU_INDEX]
     if system == "Windows" and has_nvidia:
-        return ["--index-url", CUDA_INDEX]
+        return ["--extra-index-url", CUDA_INDEX]
     return []
 
 

@@ -109,11 +109,11 @@ def test_a_set_up_can_be_tried_again(offline, tmp_path):
 
 
 @pytest.mark.parametrize(("system", "nvidia", "environment", "options"), [
-    ("Linux", False, {}, ["--index-url", CPU_INDEX]),
+    ("Linux", False, {}, ["--extra-index-url", CPU_INDEX]),
     ("Linux", True, {}, []),
     ("Darwin", False, {}, []),
     ("Windows", False, {}, []),
-    ("Windows", True, {}, ["--index-url", CUDA_INDEX]),
+    ("Windows", True, {}, ["--extra-index-url", CUDA_INDEX]),
     ("Linux", False, {"PIP_INDEX_URL": "https://mirror"}, []),
 ])
 def test_the_torch_of_the_machine(system, nvidia, environment, options):
