@@ -18,9 +18,9 @@ from .correspond import Finder
 from .mesh import Surface
 from .register import Registration, smoothness
 
-SCREEN_MM = 10.0
+SCREEN_MM = 6.0
 """Beyond this length the transfer follows the plain scaled offsets, below it the gradients: gradients alone drift."""
-SMOOTH_MM = 1.0
+SMOOTH_MM = 0.7
 """Length over which transferred offsets are smoothed; about the resolution of the template around the lips."""
 COVER_MM = 6.0
 """A vertex farther than this from the registered template is not covered by it."""
