@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from .arkit import ARKIT_NAMES, IDENTITY_DIM
@@ -16,7 +16,9 @@ from .audio import SAMPLE_RATE, check_speech, load_audio
 from .checkpoint import load_checkpoint
 from .device import pick_device
 from .edits import apply_edits
+from .lips import GAP_ROW, keep_gap
 from .motion import Motion
+from .motion import frame_count as clip_frames
 from .network import LSFNetwork
 from .speech import FEATURE_RATE, SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
 
@@ -24,6 +26,7 @@ DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "lsf-an
 
 WINDOW = 400                 # frames: 8 s, longer than any window the network was trained on is of no use
 OVERLAP = 100                # frames: 2 s, over which neighbouring windows are cross-faded
+FEELING_SMOOTHING = 10.0     # frames, sigma: 0.2 s; a feeling that comes and goes faster is doubt, not acting
 SAMPLE_HOLD = 20             # frames: one draw of the motion prior is held for 0.4 s, about two syllables
 WINDOWS_PER_BATCH = 8        # bounds memory whatever the clip's length
 
@@ -72,11 +75,7 @@ class Animator:
         if identity is None:
             identity = identity_of(mesh)
         raw = self.raw_weights([samples], np.asarray(identity)[None], [seed], temperature, progress)[0]
-        weights = np.clip(raw.neutral + emotion_strength * (raw.emotional - raw.neutral), 0.0, 1.0)
-        if frames is None:
-            frames = max(1, math.ceil(len(samples) / SAMPLE_RATE * fps - 1e-6))
-        motion = Motion(ARKIT_NAMES, weights.astype(np.float32), FEATURE_RATE).resample(fps, frames)
-        return apply_edits(motion, samples, seed=seed) if edits else motion
+        return raw.finish(samples, fps=fps, seed=seed, emotion_strength=emotion_strength, edits=edits, frames=frames)
 
     @torch.inference_mode()
     def raw_weights(self, clips: Sequence[np.ndarray], identities: np.ndarray, seeds: Sequence[int],
@@ -124,6 +123,25 @@ class RawWeights:
 
     def __init__(self, neutral: np.ndarray, emotional: np.ndarray) -> None:
         self.neutral, self.emotional = neutral, emotional
+
+    def mix(self, strength: float) -> np.ndarray:
+        """Weights (F, 52) in [0, 1] with the emotion at `strength`: 0 none, 1 as heard, 2 twice that.
+
+        What the emotion adds is smoothed over FEELING_SMOOTHING, and whatever it does, the lips open and close as in
+        the neutral delivery.
+        """
+        added = gaussian_filter1d(self.emotional - self.neutral, FEELING_SMOOTHING, axis=0, mode="nearest")
+        felt = self.neutral + strength * added
+        return keep_gap(felt, np.clip(self.neutral, 0, 1) @ GAP_ROW).astype(np.float32)
+
+    def finish(self, samples: np.ndarray, *, fps: float, seed: int = 0, emotion_strength: float = 1.0,
+               edits: bool = True, frames: int | None = None) -> Motion:
+        """The take at `fps`, with its edits; arguments as in `Animator.animate`, samples (N,) at 16 kHz."""
+        motion = Motion(ARKIT_NAMES, self.mix(emotion_strength), FEATURE_RATE)
+        if frames is None:
+            frames = clip_frames(len(samples) / SAMPLE_RATE, fps)
+        motion = motion.resample(fps, frames)
+        return apply_edits(motion, samples, seed=seed) if edits else motion
 
 
 class Accumulator:

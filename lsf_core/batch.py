@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .arkit import ARKIT_NAMES, IDENTITY_DIM
+from .arkit import IDENTITY_DIM
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .errors import LSFError
 
@@ -174,20 +174,13 @@ class _Maker:
         """What `Animator.animate` does for one clip, for several."""
         if not lines or self.engine is None:
             return
-        from .edits import apply_edits
-        from .motion import Motion, frame_count
-        from .speech import FEATURE_RATE
-
         begun, settings = time.perf_counter(), self.settings
         clips, seeds = [audio for _, audio, _ in lines], [int(row.seed) for row, _, _ in lines]
         identities = np.stack([identity for _, _, identity in lines])
         raws = self.engine.raw_weights(clips, identities, seeds, settings.temperature)
         for (row, audio, _), raw in zip(lines, raws, strict=True):
-            weights = raw.neutral + settings.emotion_strength * (raw.emotional - raw.neutral)
-            frames = frame_count(len(audio) / SAMPLE_RATE, float(row.fps))
-            motion = Motion(ARKIT_NAMES, weights, FEATURE_RATE).resample(float(row.fps), frames)
-            if settings.edits:
-                motion = apply_edits(motion, audio, seed=int(row.seed))
+            motion = raw.finish(audio, fps=float(row.fps), seed=int(row.seed),
+                                emotion_strength=settings.emotion_strength, edits=settings.edits)
             motion.save(self.out / row.output)
             row.status, row.frames = "done", str(len(motion))
             row.seconds = f"{(time.perf_counter() - begun) / len(lines):.2f}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arkit import INDEX
+
 # Lip gap in mm per unit of weight, in ARKIT_NAMES order: y of the inner middle of the upper lip (vertex 5533) less
 # that of the lower lip (5517) in each expression of ICT-FaceKit (MIT licence; Li et al. 2020), times 10 as that
 # model counts in centimetres; left and right halves of browInnerUp and cheekPuff are added. Zero is the rest face,
@@ -26,3 +28,16 @@ LOWER_ROW = np.array([
     38.1836, 0.3381, 0.3384, -0.2502, -0.2502, -8.2910, 0.9552, -3.3862, -3.3862, 0.9418, 0.9418, 0.1874, 0.9552,
     3.7476, -0.0630, 6.8848, 0.0126, 1.8665, 1.8665, 0.0424, 0.0424, 0.2695, 0.2695, 0.4218, 0.4218, 0.0000,
 ])  # fmt: skip
+
+
+def keep_gap(weights: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """`weights` (F, 52) with the lip gap brought to `gap` (F,) mm, by the jaw as far as it goes, then by mouthClose.
+
+    A feeling laid over speech must not say other words: a sneer lifts the upper lip off a b, a smile spoils an o.
+    The jaw gives way to it, as people's do, and lips that touched touch again. Returns new weights in [0, 1].
+    """
+    w = np.clip(weights, 0.0, 1.0)
+    for shape in ("jawOpen", "mouthClose"):
+        i = INDEX[shape]
+        w[:, i] = np.clip(w[:, i] + (gap - w @ GAP_ROW) / GAP_ROW[i], 0.0, 1.0)
+    return w

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from ..animator import load_model
 from ..arkit import ARKIT_NAMES, IDENTITY_DIM
 from ..audio import load_audio
-from ..edits import apply_edits
 from ..motion import Motion
 from ..speech import FEATURE_RATE
 from .baseline import energy_motion
@@ -66,15 +65,13 @@ def main(argv: list[str] | None = None) -> int:
         batch = todo[first:first + CLIPS_PER_BATCH]
         samples = [load_audio(args.data / clip) for clip in batch]
         if animator is None:
-            motions = [energy_motion(x) for x in samples]
+            motions = [Motion(ARKIT_NAMES, energy_motion(x), FEATURE_RATE).resample(args.fps) for x in samples]
         else:
             identity = np.zeros((len(batch), IDENTITY_DIM), np.float32)
             raw = animator.raw_weights(samples, identity, [args.seed] * len(batch), args.temperature)
-            motions = [np.clip(r.neutral + args.emotion_strength * (r.emotional - r.neutral), 0, 1) for r in raw]
-        for clip, sound, weights in zip(batch, samples, motions, strict=True):
-            motion = Motion(ARKIT_NAMES, weights, FEATURE_RATE).resample(args.fps)
-            if not (args.no_edits or args.baseline):
-                motion = apply_edits(motion, sound, seed=args.seed)
+            motions = [r.finish(x, fps=args.fps, seed=args.seed, emotion_strength=args.emotion_strength,
+                                edits=not args.no_edits) for r, x in zip(raw, samples, strict=True)]
+        for clip, motion in zip(batch, motions, strict=True):
             path = args.out / clip.with_suffix(".npz")
             path.parent.mkdir(parents=True, exist_ok=True)
             motion.save(path)

@@ -14,6 +14,7 @@ from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.audio import load_audio
 from lsf_core.checkpoint import load_checkpoint, save_checkpoint
 from lsf_core.errors import AudioError, Cancelled, ModelError
+from lsf_core.lips import GAP_ROW
 
 SPEECH = DEFAULT_CHECKPOINT.parent / "demo" / "speech.ogg"
 NOBODY = np.zeros((1, 32), np.float32)
@@ -155,3 +156,12 @@ def test_assets_fit_their_budget():
     folder = DEFAULT_CHECKPOINT.parent
     total = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     assert total <= 40 * 2**20, f"{total / 2**20:.1f} MiB"
+
+
+def test_emotion_keeps_the_lips_of_the_words(model, speech):
+    """At any strength the lip gap is that of the neutral delivery: closures stay closed, vowels stay open."""
+    raw_take = raw(model, [speech])[0]
+    words = np.clip(raw_take.neutral, 0, 1) @ GAP_ROW
+    assert np.abs(np.clip(raw_take.emotional, 0, 1) @ GAP_ROW - words).max() > 0.5, "nothing to keep in this clip"
+    for strength in (0.5, 1.0, 2.0):
+        np.testing.assert_allclose(raw_take.mix(strength) @ GAP_ROW, words, atol=0.05)
