@@ -16,7 +16,7 @@ from .audio import SAMPLE_RATE, check_speech, load_audio
 from .checkpoint import load_checkpoint
 from .device import pick_device
 from .edits import apply_edits
-from .lips import GAP_ROW, keep_gap
+from .lips import keep_gap
 from .motion import Motion
 from .motion import frame_count as clip_frames
 from .network import LSFNetwork
@@ -132,7 +132,7 @@ class RawWeights:
         """
         added = gaussian_filter1d(self.emotional - self.neutral, FEELING_SMOOTHING, axis=0, mode="nearest")
         felt = self.neutral + strength * added
-        return keep_gap(felt, np.clip(self.neutral, 0, 1) @ GAP_ROW).astype(np.float32)
+        return keep_gap(felt, self.neutral).astype(np.float32)
 
     def finish(self, samples: np.ndarray, *, fps: float, seed: int = 0, emotion_strength: float = 1.0,
                edits: bool = True, frames: int | None = None) -> Motion:

@@ -30,14 +30,19 @@ LOWER_ROW = np.array([
 ])  # fmt: skip
 
 
-def keep_gap(weights: np.ndarray, gap: np.ndarray) -> np.ndarray:
-    """`weights` (F, 52) with the lip gap brought to `gap` (F,) mm, by the jaw as far as it goes, then by mouthClose.
+def keep_gap(weights: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """`weights` (F, 52) with the lip gap of `words` (F, 52): the same words, said with whatever else `weights` shows.
 
-    A feeling laid over speech must not say other words: a sneer lifts the upper lip off a b, a smile spoils an o.
-    The jaw gives way to it, as people's do, and lips that touched touch again. Returns new weights in [0, 1].
+    A feeling laid over speech must not say other words: a sneer lifts the upper lip off a b, a smile spoils an o. What
+    it adds to the lower lip goes first, then the jaw gives way, at last mouthClose. Returns new weights in [0, 1].
     """
-    w = np.clip(weights, 0.0, 1.0)
-    for shape in ("jawOpen", "mouthClose"):
-        i = INDEX[shape]
-        w[:, i] = np.clip(w[:, i] + (gap - w @ GAP_ROW) / GAP_ROW[i], 0.0, 1.0)
+    w, words = np.clip(weights, 0.0, 1.0), np.clip(words, 0.0, 1.0)
+    gap = words @ GAP_ROW
+    for names, gives_up_only in ((("mouthLowerDownLeft", "mouthLowerDownRight"), True), (("jawOpen",), False),
+                                 (("mouthClose",), False)):
+        shapes = [INDEX[name] for name in names]
+        wanted = w[:, shapes] + ((gap - w @ GAP_ROW) / GAP_ROW[shapes].sum())[:, None]
+        if gives_up_only:
+            wanted = np.minimum(np.maximum(wanted, words[:, shapes]), w[:, shapes])
+        w[:, shapes] = np.clip(wanted, 0.0, 1.0)
     return w

