@@ -1,7 +1,7 @@
 """Contact sheet of a face rig: every shape at full weight, in one picture, to be looked at.
 
-    python tools/render_shapes.py assets/template_head.npz --out sheet.png python tools/render_shapes.py
-    head.obj --rig rig.npz --out sheet.png --view mouth --shapes neutral jawOpen jawOpen+mouthClose
+    python tools/render_shapes.py assets/template_head.npz --out sheet.png
+    python tools/render_shapes.py head.obj --rig rig.npz --view mouth --shapes neutral jawOpen jawOpen+mouthClose
 
 Needs the `bpy` module and pillow. All heads stand in one scene under one orthographic camera, so a sheet of
 53 heads is one Workbench render (a few seconds without a graphics card). A shape may be a sum:
@@ -110,7 +110,7 @@ def mesh_rig(path: Path, rig_path: Path) -> Rig:
     eye = (marks["eye_inner_left"] + marks["eye_outer_left"]) / 2
     face = (marks["nasion"] + marks["nose_base"]) / 2
     centres = {"face": face, "mouth": mouth, "mouthquarter": mouth, "eyes": (eye + face) / 2, "eye": eye,
-               "nose": (25.0, 0.0, 0.5), "eyequarter": eye}
+               "nose": face, "eyequarter": eye}
     return Rig(vertices, faces, shapes, np.tile(COLOURS["skin"], (len(vertices), 1)), height, centres)
 
 
