@@ -65,7 +65,8 @@ def compare(path: Path, target: bpy.types.Object, first: int, last: int) -> Outs
         moved = max(moved, movement)
         found = outsider.positions(seconds)
         assert found.shape == shown.shape
-        assert np.abs(found - shown).max() <= TOLERANCE * max(movement, 1e-3 * np.ptp(basis)), f"frame {frame}"
+        # Where a frame hardly moves, the float32 coordinates of the file themselves are the limit: 1e-6 of the head.
+        assert np.abs(found - shown).max() <= TOLERANCE * max(movement, 1e-2 * np.ptp(basis)), f"frame {frame}"
     # FBX is Y up and in centimetres: Blender's world (x, y, z) is the file's (x, z, -y) * 100.
     matrix = np.array(target.matrix_world)
     here = (basis @ matrix[:3, :3].T + matrix[:3, 3])[:, [0, 2, 1]] * (100, 100, -100)
