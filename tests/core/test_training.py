@@ -1,0 +1,146 @@
+"""Training on a corpus of one clip: every line of it runs, windows stay whole, sound and face stay together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lsf_core.animator import DEFAULT_CHECKPOINT, load_model
+from lsf_core.arkit import INDEX
+from lsf_core.audio import load_audio
+from lsf_core.training import cli
+from lsf_core.training.augment import augment
+from lsf_core.training.corpus import (
+    EMOTIONS,
+    HELD_OUT_ACTORS,
+    HELD_OUT_VOICES,
+    is_held_out,
+    make_takes,
+    read_emodb,
+    read_speech,
+)
+from lsf_core.training.losses import LossWeights, MotionLoss
+from lsf_core.training.windows import Mixture, WindowSampler, speechless
+
+DEMO = DEFAULT_CHECKPOINT.parent / "demo"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A data folder in the layout that training reads, with the demo's clip as every voice and every actor."""
+    root = tmp_path_factory.mktemp("data")
+    phones = json.loads((DEMO / "speech.phones.json").read_text("utf-8"))["phones"]
+    for folder, rows in (
+        ("speech", [{"speaker": s, "language": "en-us", "stress": [0] * len(phones)}
+                    for s in ("ann", HELD_OUT_VOICES[0])]),
+        ("emotional_speech/emodb", [{"speaker": s, "emotion": e, "recognised_percent": 90.0}
+                                    for s in ("emodb_03", HELD_OUT_ACTORS[0])
+                                    for e in ("anger", "sadness", "boredom")]),
+    ):
+        (root / folder).mkdir(parents=True)
+        shutil.copy(DEMO / "speech.ogg", root / folder / "clip.ogg")
+        lines = [json.dumps({"file": "clip.ogg", "seconds": 7.65, "phones": phones, **row}) for row in rows]
+        (root / folder / "manifest.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def takes(data):
+    return list(make_takes([u for u in read_speech(data) + read_emodb(data) if not is_held_out(u)], 1, 0, 1))
+
+
+def test_nobody_held_out_is_trained_on(data):
+    kept = {u.speaker for u in read_speech(data) + read_emodb(data) if not is_held_out(u)}
+    assert kept == {"ann", "emodb_03"}
+
+
+def test_takes_hold_sound_and_face_of_one_length(takes):
+    assert {t.corpus for t in takes} == {"speech", "emodb"}
+    for take in takes:
+        assert len(take.audio) == 320 * len(take.neutral) == 320 * len(take.emotional) == 320 * len(take.closure)
+        assert len(take.neutral) >= 9 * 50 - 1
+        assert take.emotion in EMOTIONS
+        assert take.neutral[:, INDEX["jawOpen"]].max() > 0.1
+
+
+def test_acted_boredom_counts_as_neutral(data):
+    assert sorted(u.emotion for u in read_emodb(data) if u.speaker == "emodb_03") == ["angry", "neutral", "sad"]
+
+
+def test_windows_never_cross_from_take_to_take(takes):
+    sampler = WindowSampler(takes, CPU)
+    batch = sampler.sample(64, 200, torch.Generator().manual_seed(0))
+    whole = [t.neutral.astype(np.float32) for t in takes]
+    for window in batch.neutral.numpy():
+        assert any(np.array_equal(window, take[i:i + 200]) for take in whole for i in range(len(take) - 199))
+
+
+def test_synthesised_speech_feels_through_an_acted_window_of_its_own_emotion(takes):
+    parts = {name: WindowSampler([t for t in takes if t.corpus == name], CPU) for name in ("speech", "emodb")}
+    batch = Mixture(parts, {"speech": 0.5, "emodb": 0.4}, 0.1, 0).batch(40, 100)
+    for i, source in enumerate(batch.felt_in.tolist()):
+        if i < 20:
+            assert source == -1 or batch.emotion[source] == batch.emotion[i]
+            assert source == -1 or 20 <= source < 36
+        else:
+            assert source == i
+
+
+def test_augmentation_does_not_move_the_sound_in_time():
+    speech = torch.from_numpy(load_audio(DEMO / "speech.ogg"))[None].repeat(8, 1)
+    heard = augment(speech, torch.Generator().manual_seed(0))
+    assert torch.isfinite(heard).all()
+    assert heard.abs().max() <= 1
+    assert not torch.allclose(heard[0], heard[1])
+
+    def loudness(x):
+        return x.square().unfold(-1, 320, 320).mean(-1).add(1e-8).log()
+
+    for clip in heard:
+        a, b = (loudness(x) - loudness(x).mean() for x in (speech[0], clip))
+        lags = [(a[20:-20] * b[20 + k:len(b) - 20 + k]).sum() for k in range(-10, 11)]
+        assert abs(int(np.argmax(lags)) - 10) <= 1
+
+
+def test_speechless_windows_rest():
+    batch = speechless(4, 100, torch.Generator().manual_seed(0))
+    assert batch.audio.abs().max() > 1e-3
+    assert batch.emotional.abs().max() == 0
+
+
+def test_an_open_closure_costs():
+    loss = MotionLoss(torch.zeros(52, 3, 3), LossWeights())
+    target, closure = torch.zeros(1, 10, 52), torch.ones(1, 10)
+    wide = target.clone()
+    wide[..., INDEX["jawOpen"]] = 0.2
+    shut = wide.clone()
+    shut[..., INDEX["mouthClose"]] = 0.2
+    assert loss(shut, target, closure)["closure"] == 0
+    assert loss(wide, target, closure)["closure"] > 1
+    assert loss(wide, target, 0 * closure)["closure"] == 0
+
+
+def test_a_checkpoint_is_trained_saved_tuned_and_animates(data, tmp_path):
+    """Both stages on the command line, with a random little encoder; then tuned on; then it moves a face."""
+    from transformers.models.whisper.modeling_whisper import WhisperConfig, WhisperEncoder
+
+    torch.manual_seed(0)
+    WhisperEncoder(WhisperConfig(d_model=32, encoder_layers=3, encoder_attention_heads=2, encoder_ffn_dim=64)
+                   ).save_pretrained(tmp_path / "encoder")
+    common = ["--data", str(data), "--tiny", "--device", "cpu"]
+    assert cli.main([*common, "--encoder", str(tmp_path / "encoder"), "--out", str(tmp_path / "a"), "--work",
+                     str(tmp_path / "wa"), "--articulation-layers", "1", "3", "--emotion-layers", "2"]) == 0
+    logged = [json.loads(line) for line in (tmp_path / "wa" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert sum("latent" in row for row in logged) == 2, "stage 2 logs its losses every second step"
+    first = tmp_path / "a" / "lsf-animation.safetensors"
+    assert cli.main([*common, "--tune", str(first), "--out", str(tmp_path / "b"), "--work", str(tmp_path / "wb")]) == 0
+    model = load_model(tmp_path / "b" / "lsf-animation.safetensors", "cpu")
+    motion = model.animate(DEMO / "speech.ogg")
+    assert motion.weights.shape == (230, 52)
+    assert not torch.equal(model.network.head.weight, load_model(first, "cpu").network.head.weight)
