@@ -11,7 +11,7 @@ import pytest
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.audio import SAMPLE_RATE, load_audio
-from lsf_core.edits import add_blinks, add_gaze, apply_edits, smooth_motion
+from lsf_core.edits import add_blinks, add_gaze, apply_edits, settle_ends, smooth_motion
 from lsf_core.edits.blink import MIN_GAP, plan_blinks
 from lsf_core.errors import LSFError
 from lsf_core.motion import Motion
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_take_and_another_seed_another():
 
 def test_strength_zero_is_off():
     motion = still(8.0, jawOpen=0.3)
-    out = apply_edits(motion, load_audio(DEMO), blink=0, gaze=0, smooth=0)
+    out = apply_edits(motion, load_audio(DEMO), blink=0, gaze=0, smooth=0, settle=0)
     assert np.array_equal(out.weights, motion.weights)
 
 
@@ -74,14 +74,14 @@ def test_the_motion_given_is_not_changed():
 def test_blinks_and_gaze_touch_nothing_but_the_eyes():
     rng = np.random.default_rng(0)
     motion = Motion(ARKIT_NAMES, rng.random((300, 52)), 30)
-    out = apply_edits(motion, seed=1)
+    out = apply_edits(motion, seed=1, settle=0)
     for name in ARKIT_NAMES:
         if not name.startswith(UPPER_FACE):
             assert np.array_equal(out[name], motion[name]), name
 
 
 @pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
-@pytest.mark.parametrize("edit", ["blink", "gaze", "smooth"])
+@pytest.mark.parametrize("edit", ["blink", "gaze", "smooth", "settle"])
 def test_a_strength_that_makes_no_sense_is_refused_by_name(edit, strength):
     with pytest.raises(LSFError, match=f"'{edit}' has the strength"):
         apply_edits(still(1.0), **{edit: strength})
@@ -94,7 +94,7 @@ def test_short_clips_pass(seconds):
 
 def test_head_rotation_is_carried_along():
     motion = Motion(ARKIT_NAMES, np.zeros((90, 52)), 30, np.ones((90, 3)))
-    out = apply_edits(motion, smooth=1.0)
+    out = apply_edits(motion, smooth=1.0, settle=0)
     assert out.head_rotation is not None
     assert out.head_rotation == pytest.approx(1.0)
 
@@ -258,3 +258,24 @@ def test_smoothing_keeps_a_constant_face_constant():
     out = smooth_motion(still(2.0, jawOpen=0.3, mouthSmileLeft=0.7), 0.1)
     assert out["mouthSmileLeft"] == pytest.approx(0.7)
     assert out["jawOpen"] == pytest.approx(0.3)
+
+
+# ---------------------------------------------------------------- rest at the ends
+
+@pytest.mark.parametrize("fps", [24.0, 30.0, 60.0])
+def test_a_take_begins_and_ends_at_rest_and_is_itself_in_between(fps):
+    motion = Motion(ARKIT_NAMES, np.full((int(4 * fps), 52), 0.4, np.float32), fps, np.ones((int(4 * fps), 3)))
+    out = settle_ends(motion)
+    assert out.weights[[0, -1]].max() == 0
+    assert out.head_rotation is not None
+    assert out.head_rotation[[0, -1]].max() == 0
+    inside = slice(int(np.ceil(0.1 * fps)) + 1, -int(np.ceil(0.25 * fps)) - 1)
+    assert np.array_equal(out.weights[inside], motion.weights[inside])
+    assert (np.diff(out.weights[: len(out) // 2], axis=0) >= 0).all()
+
+
+def test_closed_lips_stay_closed_on_the_way_to_rest():
+    shut = np.zeros((60, 52), np.float32)
+    shut[:, INDEX["jawOpen"]] = 0.3
+    shut[:, INDEX["mouthClose"]] = 0.3
+    assert settle_ends(Motion(ARKIT_NAMES, shut, 30)).lip_gap_mm().max() == 0
