@@ -63,8 +63,8 @@ class LSFSettings(bpy.types.PropertyGroup):
         description="How much of the emotion in the voice shows on the face. 0: neutral delivery",
     )
     edits: BoolProperty(
-        name="Blinks", default=True,
-        description="Add what speech does not tell, such as blinks",
+        name="Blinks and Rest", default=True,
+        description="Add what speech does not tell: blinks, small eye movements, and rest before and after the strip",
     )
     extend_frame_range: BoolProperty(
         name="Extend Frame Range", default=True,
