@@ -8,6 +8,7 @@ shape-key animation only on objects that have an Action. An object that has an A
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,9 @@ def write_take(
             count += fill_curve(curve, weights[:, column], start_frame)
         _carry_to_object(target, action, (start_frame, start_frame + len(weights) - 1))
     except Exception:
-        compat.assign_action(key, before)
+        # Blender may refuse that for the reason it refused the take: it is the first error that is to be told.
+        with contextlib.suppress(Exception):
+            compat.assign_action(key, before)
         bpy.data.actions.remove(action)
         raise
     set_aside = ""

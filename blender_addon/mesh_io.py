@@ -61,6 +61,9 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     keys = mesh.shape_keys
     if keys is not None and not keys.use_relative:
         return f"The shape keys of '{name}' are absolute. Switch them to Relative in its Shape Keys panel."
+    if keys is not None and keys.animation_data is not None and keys.animation_data.use_tweak_mode:
+        return (f"'{name}' is in NLA tweak mode, where its shape keys take no other Action: leave it (Tab in the NLA "
+                "editor) and try again.")
     return None
 
 

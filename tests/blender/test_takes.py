@@ -271,6 +271,35 @@ def test_a_failure_while_writing_takes_back_what_was_written(ball_scene, ball, f
     assert not actions()
 
 
+def tweak(target: bpy.types.Object) -> bpy.types.Action:
+    """The artist's Action in an NLA strip of the shape keys, which is being tweaked."""
+    action = artists_action(target)
+    data = target.data.shape_keys.animation_data
+    data.nla_tracks.new().strips.new("Breathing", 1, action).select = True
+    data.action = None
+    data.nla_tracks.active = data.nla_tracks[0]
+    data.use_tweak_mode = True
+    assert data.use_tweak_mode
+    return action
+
+
+def test_shape_keys_in_nla_tweak_mode_are_refused(ball_scene, ball, fake_engine):
+    fake_engine()
+    tweak(ball)
+    assert "'Ball' is in NLA tweak mode" in error_of(bpy.ops.lsf.animate)
+    assert actions() == {"Breathing"}
+    ball.data.shape_keys.animation_data.use_tweak_mode = False
+    bpy.ops.lsf.animate()
+    assert keys.active_take(ball) is not None
+
+
+def test_an_action_that_cannot_be_assigned_is_not_left_behind(scene, ball):
+    tweak(ball)
+    with pytest.raises(AttributeError, match="read-only"):
+        keys.write_take(ball, "take", ["Breath"], np.zeros((2, 1)), 1, {})
+    assert actions() == {"Breathing"}
+
+
 def run_until(work: job.Job, text: str) -> None:
     for _ in range(500):
         assert not work.poll(), work.error
