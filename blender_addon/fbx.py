@@ -50,18 +50,22 @@ class LSF_OT_export_fbx(bpy.types.Operator, ExportHelper):
         return not reason
 
     def execute(self, context: bpy.types.Context) -> set[str]:
+        context.scene.lsf.error = ""
         try:
-            export(context, self.filepath, self.whole_scene)
+            path = export(context, self.filepath, self.whole_scene)
         except Problem as problem:
             context.scene.lsf.error = str(problem)
             self.report({"ERROR"}, str(problem))
             return {"CANCELLED"}
-        self.report({"INFO"}, f"Exported {self.filepath}")
+        self.report({"INFO"}, f"Exported {path}")
         return {"FINISHED"}
 
 
-def export(context: bpy.types.Context, filepath: str, whole_scene: bool = False) -> None:
-    """Write the active take of `scene.lsf.target` as FBX. The scene is left as it was. Raises Problem."""
+def export(context: bpy.types.Context, filepath: str, whole_scene: bool = False) -> str:
+    """Write the active take of `scene.lsf.target` as FBX. The scene is left as it was. Raises Problem.
+
+    Returns the path that was written, with its extension.
+    """
     reason = refusal(context)
     if reason:
         raise Problem(reason)
@@ -84,6 +88,7 @@ def export(context: bpy.types.Context, filepath: str, whole_scene: bool = False)
     finally:
         scene.frame_start, scene.frame_end = before[:2]
         scene.frame_set(before[2], subframe=before[3])
+    return path
 
 
 FBX_SETTINGS: dict[str, Any] = {

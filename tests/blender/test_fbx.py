@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
-from conftest import SPEECH, add_strip, evaluated, keyed, make_object
+from conftest import SPEECH, add_strip, error_of, evaluated, keyed, make_object
 
 from blender_addon import compat, fbx, keys
 
@@ -146,6 +146,18 @@ def test_blenders_own_export_with_default_settings_keeps_the_take(ball_scene, ba
         if np.ptp(points[:, 1]) > 0:
             found = outsider.curves[name]
             assert np.ptp(found[:, 1]) == pytest.approx(np.ptp(points[:, 1]), rel=0.02), name
+
+
+def test_a_success_clears_the_error_and_tells_the_path_that_was_written(ball_scene, ball, fake_engine, tmp_path, capfd):
+    fake_engine()
+    bpy.ops.lsf.animate()
+    assert "There is no folder" in error_of(lambda: bpy.ops.lsf.export_fbx(filepath=str(tmp_path / "no" / "y")))
+    assert "There is no folder" in ball_scene.lsf.error
+    capfd.readouterr()
+    bpy.ops.lsf.export_fbx(filepath=str(tmp_path / "y"))
+    assert ball_scene.lsf.error == ""
+    assert f"Exported {tmp_path / 'y.fbx'}\n" in capfd.readouterr().out
+    assert (tmp_path / "y.fbx").is_file()
 
 
 def by_blender(path: Path) -> Any:
