@@ -1,15 +1,16 @@
 """Takes: an Action of our own per run, with the weights as keys, written in bulk and never over an artist's Action.
 
 The Action that was active before keeps a fake user, so that it survives saving, and stays in the Action list. The
-object gets a slot in the same Action (Blender 4.4+) that holds no curve: Blender's default FBX export looks for
-shape-key animation only on objects that have an Action. An object that has an Action of its own needs nothing. Before
-4.4 a still Action of the object's own does the same.
+object gets a carrier, a still Action of its own that spans its takes: Blender's default FBX export looks for shape-key
+animation only on objects that have an Action. An object that has an Action already needs none, and a carrier in which
+the artist keys the object is theirs: only our own curve in it is ever changed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ TAKE_TAG = "lsf_take"
 """Custom property of our Actions: JSON with the settings that made the take."""
 
 CARRIER_TAG = "lsf_fbx_range"
-"""Custom property of the object, and of the Action that keys it, where Actions have no slots (Blender 4.2 and 4.3)."""
+"""Custom property of our carrier Actions: name of the object's custom property that the carrier keys."""
 
 FLAT = 1e-5
 """A curve that moves less than this holds two keys only."""
@@ -61,7 +62,7 @@ def write_take(
         for column, shape in enumerate(names):
             curve = compat.new_curve(action, key, curve_path(shape))
             count += fill_curve(curve, weights[:, column], start_frame)
-        _carry_to_object(target, action, (start_frame, start_frame + len(weights) - 1))
+        _carry_to_object(target, (start_frame, start_frame + len(weights) - 1))
     except Exception:
         # Blender may refuse that for the reason it refused the take: it is the first error that is to be told.
         with contextlib.suppress(Exception):
@@ -125,32 +126,40 @@ def _active_action(datablock: Any) -> bpy.types.Action | None:
     return datablock.animation_data.action if datablock.animation_data else None
 
 
-def _carry_to_object(target: bpy.types.Object, action: bpy.types.Action, frames: tuple[int, int]) -> None:
-    """Give the object a slot in the Action, unless it has animation: an Action, NLA tracks, keys in our last take."""
+def _carry_to_object(target: bpy.types.Object, frames: tuple[int, int]) -> None:
+    """Give the object a carrier that spans the take, unless it has animation: an Action of the artist's, NLA tracks.
+
+    A carrier of its own rather than a slot in the take: what the artist keys on the object goes into its active Action,
+    and would be lost with the take.
+    """
     data = target.animation_data
     if data is not None and (len(data.nla_tracks) or data.use_tweak_mode):
         return
-    if data is not None and data.action and not is_take(data.action) and CARRIER_TAG not in data.action:
+    action = _active_action(target)
+    if is_take(action):  # from a version that lent the object a slot in the take: it stays if the artist used it
+        if any(True for _ in compat.curves_of(target)):
+            return
+        action = None
+    elif action is not None and CARRIER_TAG not in action:
         return
-    if not compat.has_slots():
-        _carry_without_slots(target, frames)
-    elif not any(True for _ in compat.curves_of(target)):
-        compat.assign_action(target, action)
+    if action is None:
+        action = bpy.data.actions.new(f"{target.name} FBX range")
+        # The exporter plays every Action whose paths exist on an object: a name of its own keeps it off other heads.
+        action[CARRIER_TAG] = f"{CARRIER_TAG}_{uuid.uuid4().hex[:8]}"
+    compat.assign_action(target, action)
+    _span(target, str(action[CARRIER_TAG]), frames)
 
 
-def _carry_without_slots(target: bpy.types.Object, frames: tuple[int, int]) -> None:
-    """Blender 4.2 and 4.3: an Action of the object's own, with two still keys on a custom property, spans the take."""
-    data = target.animation_data_create()
-    if data.action is None:
-        data.action = bpy.data.actions.new(f"{target.name} FBX range")
-        data.action[CARRIER_TAG] = True
-    target[CARRIER_TAG] = 0.0
-    path = f'["{CARRIER_TAG}"]'
-    old = data.action.fcurves.find(path)
-    if old is not None:
-        frames = (min(frames[0], int(old.range()[0])), max(frames[1], int(old.range()[1])))
-        data.action.fcurves.remove(old)
-    curve = data.action.fcurves.new(path)
-    curve.keyframe_points.add(2)
-    curve.keyframe_points.foreach_set("co", [frames[0], 0.0, frames[1], 0.0])
+def _span(target: bpy.types.Object, name: str, frames: tuple[int, int]) -> None:
+    """Two still keys on the custom property `name`, from the first take to the last. Other curves are left alone."""
+    target[name] = 0.0
+    path = f'["{name}"]'
+    curve = next((curve for curve in compat.curves_of(target) if curve.data_path == path), None)
+    if curve is None:
+        curve = compat.new_curve(target.animation_data.action, target, path)
+    points = curve.keyframe_points
+    ends = [point.co.x for point in points]
+    points.clear()
+    points.add(2)
+    points.foreach_set("co", [min([frames[0], *ends]), 0.0, max([frames[1], *ends]), 0.0])
     curve.update()

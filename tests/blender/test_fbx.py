@@ -148,6 +148,17 @@ def test_blenders_own_export_with_default_settings_keeps_the_take(ball_scene, ba
             assert np.ptp(found[:, 1]) == pytest.approx(np.ptp(points[:, 1]), rel=0.02), name
 
 
+def test_blenders_own_export_gives_each_of_two_heads_one_animation(ball_scene, ball, fake_engine, tmp_path):
+    fake_engine()
+    bpy.ops.lsf.animate()
+    bpy.ops.export_scene.fbx(filepath=str(tmp_path / "one.fbx"))
+    bpy.ops.mesh.primitive_uv_sphere_add(segments=12, ring_count=8)
+    ball_scene.lsf.target = bpy.context.object
+    bpy.ops.lsf.animate()
+    bpy.ops.export_scene.fbx(filepath=str(tmp_path / "two.fbx"))
+    assert Outsider(tmp_path / "two.fbx").stacks == Outsider(tmp_path / "one.fbx").stacks + 1
+
+
 def test_a_success_clears_the_error_and_tells_the_path_that_was_written(ball_scene, ball, fake_engine, tmp_path, capfd):
     fake_engine()
     bpy.ops.lsf.animate()

@@ -112,18 +112,49 @@ def test_an_artists_animation_of_the_object_is_not_touched(ball_scene, ball, fak
     assert curve_keys(walk) == 1
 
 
-def test_keys_that_an_artist_put_on_the_object_in_our_take_stay(ball_scene, ball, fake_engine):
+def place_keys(target: bpy.types.Object) -> list[tuple[float, float]]:
+    """The keys on the object's X location."""
+    place = next(curve for curve in compat.curves_of(target) if curve.data_path == "location")
+    return [point.co[:] for point in place.keyframe_points]
+
+
+def test_keys_that_an_artist_puts_on_the_object_are_not_in_our_take_and_stay(ball_scene, ball, fake_engine):
     fake_engine()
     bpy.ops.lsf.animate()
-    first = ball.animation_data.action
-    assert not compat.has_slots() or first == keys.active_take(ball)
+    carrier, take = ball.animation_data.action, keys.active_take(ball)
+    assert carrier != take
+    written = curve_keys(take)
     ball.location.x = 1
     ball.keyframe_insert("location", frame=5)
+    assert curve_keys(take) == written, "the artist's keys would be lost with the take"
     bpy.ops.lsf.animate()
-    assert ball.animation_data.action == first
-    assert keys.active_take(ball) != first
-    place = next(curve for curve in compat.curves_of(ball) if curve.data_path == "location")
-    assert place.keyframe_points[0].co[:] == (5, 1)
+    assert ball.animation_data.action == carrier
+    for old in keys.takes_of(ball):
+        bpy.data.actions.remove(old)
+    assert place_keys(ball) == [(5, 1)]
+
+
+def test_the_carrier_spans_all_takes_and_is_made_once(ball_scene, ball, fake_engine):
+    fake_engine()
+    bpy.ops.lsf.animate()
+    keys.write_take(ball, "late", ["jawOpen"], np.zeros((10, 1)), 91, {})
+    keys.write_take(ball, "early", ["jawOpen"], np.zeros((10, 1)), -20, {})
+    assert tuple(ball.animation_data.action.frame_range) == (-20, 100)
+    assert len(bpy.data.actions) == 4
+
+
+@pytest.mark.skipif(not compat.has_slots(), reason="Actions have no slots in this Blender")
+@pytest.mark.parametrize("used", [True, False])
+def test_a_slot_that_an_older_version_lent_in_its_take_stays_if_the_artist_used_it(ball_scene, ball, fake_engine, used):
+    fake_engine()
+    bpy.ops.lsf.animate()
+    take = keys.active_take(ball)
+    compat.assign_action(ball, take)
+    if used:
+        ball.keyframe_insert("location", frame=5)
+    bpy.ops.lsf.animate()
+    assert (ball.animation_data.action == take) == used
+    assert not used or place_keys(ball) == [(5, 0)]
 
 
 def test_shape_keys_that_exist_are_driven_and_the_missing_ones_made(ball_scene, ball, fake_engine):
