@@ -62,7 +62,7 @@ class Animator:
         mesh: the neutral face, a file or (vertices, faces); identity: its coefficients (32,) where they are known
         already; neither: the average face. temperature 0 takes the likeliest codes, about 1 gives livelier takes that
         differ by seed. emotion_strength 0..2 scales what the voice's emotion adds to the neutral delivery. edits adds
-        what speech does not say (blinks). progress(fraction, text) may raise to stop.
+        what speech does not say (blinks, gaze, rest at both ends). progress(fraction, text) may raise to stop.
         Raises AudioError, MeshError, ModelError or ValueError.
         """
         if not fps > 0:
@@ -74,6 +74,9 @@ class Animator:
         check_speech(samples)
         if identity is None:
             identity = identity_of(mesh)
+        if np.shape(identity) != (IDENTITY_DIM,):
+            raise ValueError(f"identity has the shape {np.shape(identity)}, not ({IDENTITY_DIM},); "
+                             "face.read_identity gives it")
         raw = self.raw_weights([samples], np.asarray(identity)[None], [seed], temperature, progress)[0]
         return raw.finish(samples, fps=fps, seed=seed, emotion_strength=emotion_strength, edits=edits, frames=frames)
 
@@ -211,6 +214,8 @@ def read_samples(audio: str | Path | np.ndarray, sample_rate: int | None) -> np.
     """Float32 mono at 16 kHz from a path or from samples with their rate."""
     if isinstance(audio, (str, Path)):
         return load_audio(audio)
+    if not np.issubdtype(np.asarray(audio).dtype, np.floating):
+        raise ValueError(f"audio is an array of {np.asarray(audio).dtype}; give floats in [-1, 1] (int16 / 32768)")
     samples = np.asarray(audio, np.float32)
     if samples.ndim != 1 or sample_rate is None:
         raise ValueError(f"audio as an array must be mono (N,) with sample_rate given; got shape {samples.shape}, "
@@ -219,7 +224,9 @@ def read_samples(audio: str | Path | np.ndarray, sample_rate: int | None) -> np.
         return samples
     import soxr
 
-    return soxr.resample(samples, sample_rate, SAMPLE_RATE).astype(np.float32)
+    # Rounded down as `load_audio` does, so that ceil(duration * fps) counts no frame that the sound does not have.
+    whole = int(len(samples) * SAMPLE_RATE // sample_rate)
+    return soxr.resample(samples, sample_rate, SAMPLE_RATE)[:whole].astype(np.float32)
 
 
 def identity_of(mesh: str | Path | tuple[np.ndarray, Any] | None) -> np.ndarray:

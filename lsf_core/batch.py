@@ -20,6 +20,7 @@ import numpy as np
 from .arkit import IDENTITY_DIM
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .errors import LSFError
+from .motion import MAX_FPS
 
 if TYPE_CHECKING:
     from .animator import Animator
@@ -49,6 +50,11 @@ class Row:
     frames: str = ""
     seconds: str = ""
     message: str = ""
+
+    @property
+    def is_due(self) -> bool:
+        """Still to be made. `stale`: there is a take, but of other settings, and it must never pass for this one."""
+        return self.status in ("waiting", "stale")
 
     def same_take(self, other: Row) -> bool:
         """True if both would give the same motion."""
@@ -88,7 +94,10 @@ def animate_many(manifest: str | os.PathLike[str], folder: str | os.PathLike[str
     except OSError as error:
         raise LSFError(f"Cannot make the folder '{out}' ({error.strerror}). Choose another --out.") from error
     there = 0 if settings.overwrite else mark_finished(rows, out)
-    todo = [row for row in rows if row.status == "waiting"]
+    todo = [row for row in rows if row.is_due]
+    for row in todo:
+        if (out / row.output).is_file():
+            row.status = "stale"
     maker, written = _Maker(table.parent, out, settings), time.monotonic()
     try:
         with tqdm(total=len(rows), initial=len(rows) - len(todo), unit="clip", file=sys.stderr) as bar:
@@ -161,7 +170,7 @@ class _Maker:
         try:
             self._animate(ready)
         except Exception:  # such as too little memory for all of them at once
-            for single in [line for line in ready if line[0].status == "waiting"]:
+            for single in [line for line in ready if line[0].is_due]:
                 try:
                     self._animate([single])
                 except Exception as error:
@@ -252,7 +261,7 @@ def _row(number: int, line: Mapping[str, str | None], fps: float, seed: int) -> 
     try:
         rate = float(cell["fps"] or fps)
         row.fps = f"{rate:.9g}"
-        if not 0 < rate < 1e6:
+        if not 0 < rate < MAX_FPS:
             raise ValueError
     except ValueError:
         trouble = f"The fps '{cell['fps']}' is not a number above 0."

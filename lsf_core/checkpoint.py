@@ -92,7 +92,7 @@ def verify_sha256(path: Path) -> None:
     if not beside.is_file():
         raise ModelError(f"{beside} is missing, so {path.name} cannot be verified. Reinstall the add-on, or run "
                          f"`sha256sum {path.name} > {beside.name}` in its folder if you trust the file.")
-    expected = beside.read_text(encoding="ascii").split()[0]
+    expected = (beside.read_text(encoding="ascii", errors="replace").split() or ["nothing"])[0]
     found = sha256(path)
     if found != expected:
         raise ModelError(f"{path} is damaged or was exchanged: its sha256 is {found[:12]}..., expected "

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     animate.add_argument("audio", metavar="AUDIO", help="wav, mp3, ogg, flac, m4a ... with speech")
     animate.add_argument("--mesh", metavar="HEAD.obj|.npz", help="the neutral face; without it, an average one")
     animate.add_argument("--out", required=True, metavar="TAKE.npz")
-    animate.add_argument("--fps", type=_positive, default=30.0, help="frames per second (default 30)")
+    animate.add_argument("--fps", type=_rate, default=30.0, help="frames per second (default 30)")
     animate.add_argument("--seed", type=int, default=0, help="another seed, another take (default 0)")
     animate.add_argument("--offset", type=_not_negative, default=0.0, help="seconds of the file to skip")
     animate.add_argument("--duration", type=_positive, help="seconds of the file to animate (default: to its end)")
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     many.add_argument("manifest", metavar="MANIFEST.csv")
     many.add_argument("--out", required=True, metavar="DIR")
-    many.add_argument("--fps", type=_positive, default=30.0, help="where the line says none (default 30)")
+    many.add_argument("--fps", type=_rate, default=30.0, help="where the line says none (default 30)")
     many.add_argument("--seed", type=int, default=0, help="where the line says none (default 0)")
     many.add_argument("--overwrite", action="store_true", help="make finished outputs again")
     _add_network_options(many)
@@ -227,6 +227,15 @@ def _positive(text: str) -> float:
     value = _number(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} must be more than 0")
+    return value
+
+
+def _rate(text: str) -> float:
+    from .motion import MAX_FPS
+
+    value = _positive(text)
+    if value >= MAX_FPS:
+        raise argparse.ArgumentTypeError(f"{text} frames per second is a mistake; give less than {MAX_FPS:g}")
     return value
 
 

@@ -27,6 +27,10 @@ _GAP_PROMINENCE_MM = 1.5  # a dip of the lip gap by less than this is not a clos
 _LID_PROMINENCE = 0.3  # of a blink's travel
 
 
+MAX_FPS = 1e6
+"""Frame rates from here on are mistakes, and would ask for more memory than there is."""
+
+
 def frame_count(seconds: float, fps: float) -> int:
     """ceil(seconds * fps), at least 1. A hair above a whole number (0.1 * 30 = 3.0000000000000004) is whole."""
     return max(1, math.ceil(seconds * fps - 1e-6))

@@ -21,6 +21,7 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -33,6 +34,7 @@ from .protocol import Event, ProtocolError, Request
 if TYPE_CHECKING:
     from .animator import Animator
     from .face import Rig
+    from .motion import Motion
 
 CACHED_RIGS = 4
 """Rigs kept: 52 shapes x V vertices x 12 bytes each, that is 31 MB for 50,000 vertices."""
@@ -187,9 +189,11 @@ class Worker:
             seed=int(params["seed"]),
             temperature=float(params["temperature"]),
             emotion_strength=float(params["emotion_strength"]),
-            edits=bool(params["edits"]),
+            edits=bool(params["edits"]) and speed == 1.0,
             progress=_part(progress, 0.2, 1.0),
         )
+        if speed != 1.0:
+            motion = _retimed(motion, audio, speed, fps, int(params["seed"]), bool(params["edits"]))
         if motion.weights.shape != (frames, len(motion.names)):
             raise AssertionError(f"motion has weights {motion.weights.shape}, expected {(frames, len(motion.names))}")
         _save(params, "weights.npy", np.asarray(motion.weights, np.float32))
@@ -262,11 +266,23 @@ def _explain(error: Exception) -> tuple[str, str]:
 
 
 def _device_name(torch: Any, device: str) -> str:
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return f"cuda ({torch.cuda.get_device_name(0)})"
-    return "cpu"
+    from .device import pick_device
+
+    picked = pick_device(device)
+    return f"{picked} ({torch.cuda.get_device_name(picked)})" if picked.type == "cuda" else str(picked)
+
+
+def _retimed(motion: Motion, audio: np.ndarray, speed: float, fps: float, seed: int, edits: bool) -> Motion:
+    """Motion of a strip played at another speed, on the timeline's clock. Blinks last as long there as anywhere: so the
+    edits come now, and listen to the sound as it is played."""
+    motion = replace(motion, fps=fps)
+    if not edits:
+        return motion
+    import soxr
+
+    from .edits import apply_edits
+
+    return apply_edits(motion, soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE), seed=seed)
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:

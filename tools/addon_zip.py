@@ -54,7 +54,8 @@ def build(out_dir: Path, root: Path = ROOT) -> Path:
     manifest = (addon / "blender_manifest.toml").read_text(encoding="utf-8")
     entries = [(path, path.relative_to(addon).as_posix()) for path in tree(addon)]
     for name in ("lsf_core", "assets"):
-        entries += [(path, f"engine/{name}/{path.relative_to(root / name).as_posix()}") for path in tree(root / name)]
+        entries += [(path, f"engine/{name}/{path.relative_to(root / name).as_posix()}") for path in tree(root / name)
+                    if path.parent != root / "assets" / "demo"]
     entries.append((root / "LICENSE", "LICENSE"))
 
     out_dir.mkdir(parents=True, exist_ok=True)

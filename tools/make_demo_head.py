@@ -1,6 +1,6 @@
 """Make assets/demo/head.obj: a head without shape keys whose topology has nothing to do with the template's.
 
-    python tools/make_demo_head.py --faces ../shared/data/faces/ict_facekit.npz --out assets/demo/head.obj
+    python tools/make_demo_head.py --faces ict_facekit.npz --out assets/demo/head.obj
 
 A pleasant, seeded mixture of ICT-FaceKit's identity modes (MIT licence) is cut down to what a game head has (skin,
 mouth and eye sockets, gums and tongue, teeth, eyeballs, lashes), decimated with Blender's collapse so that lips, lids

@@ -1,6 +1,6 @@
 """python -m lsf_core train: make a checkpoint from the licensed data, on one GPU in a quarter of an hour.
 
-    python -m lsf_core train --data ../shared/data --encoder ../shared/models/whisper-base-encoder --out assets
+    python -m lsf_core train --data DATA --encoder WHISPER_BASE_ENCODER --out assets
     python -m lsf_core train ... --prior-seconds 150 --lsf-seconds 480        # bounded by the clock
     python -m lsf_core train ... --tiny                                       # a few steps on the CPU, to try it all
 

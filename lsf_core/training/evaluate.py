@@ -1,4 +1,4 @@
-"""python -m lsf_core.training.evaluate: write motion for every evaluation clip, for tools/score_motion.py to score.
+"""python -m lsf_core.training.evaluate: write motion for every evaluation clip, to be scored (docs/checkpoint.md).
 
     python -m lsf_core.training.evaluate DATA_DIR MOTION_DIR [--checkpoint FILE] [--only TEXT] [--baseline]
 

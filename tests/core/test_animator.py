@@ -150,6 +150,9 @@ def test_damaged_missing_and_unsigned_checkpoints_are_refused(tmp_path):
         DEFAULT_CHECKPOINT.with_name(DEFAULT_CHECKPOINT.name + ".sha256").read_text())
     with pytest.raises(ModelError, match="damaged or was exchanged"):
         load_checkpoint(bad)
+    bad.with_name("bad.safetensors.sha256").write_text("")
+    with pytest.raises(ModelError, match="damaged or was exchanged"):
+        load_checkpoint(bad)
 
 
 def test_assets_fit_their_budget():
@@ -165,3 +168,18 @@ def test_emotion_keeps_the_lips_of_the_words(model, speech):
     assert np.abs(np.clip(raw_take.emotional, 0, 1) @ GAP_ROW - words).max() > 0.5, "nothing to keep in this clip"
     for strength in (0.5, 1.0, 2.0):
         np.testing.assert_allclose(raw_take.mix(strength) @ GAP_ROW, words, atol=0.05)
+
+
+def test_arrays_count_their_frames_as_files_do(model, speech):
+    """47,040 samples at 44.1 kHz last 32 frames of 30 fps exactly."""
+    import soxr
+
+    clip = soxr.resample(speech, 16000, 44100)[:47_040]
+    assert len(model.animate(clip, 44100, fps=30.0)) == 32
+
+
+def test_arrays_that_would_be_misread_are_refused(model, speech):
+    with pytest.raises(ValueError, match="int16"):
+        model.animate((speech * 32767).astype(np.int16), 16000)
+    with pytest.raises(ValueError, match="identity has the shape"):
+        model.animate(speech, 16000, identity=np.zeros(5, np.float32))

@@ -437,6 +437,32 @@ def test_stopped_in_the_middle_it_goes_on_where_it_was(tmp_path, capsys, clip, m
     assert "2 made, 1 were there, 0 failed" in capsys.readouterr().out
 
 
+def test_an_interrupted_run_with_other_settings_does_not_pass_old_takes_off_as_new(tmp_path, clip, model, monkeypatch):
+    from lsf_core.motion import Motion
+
+    manifest = table(tmp_path / "m.csv", *[f"{clip.name},take{i},," for i in range(2)])
+    out = tmp_path / "takes"
+    command = ["animate-many", manifest, "--out", str(out), "--model", model, "--temperature", "1"]
+    assert cli.main(command) == 0
+    before = take(out / "take1.npz")["weights"]
+
+    def stop(self: Motion, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Motion, "save", stop)
+        assert cli.main([*command, "--seed", "1"]) == 130
+    assert [row["status"] for row in results(out)] == ["stale", "stale"]
+    assert cli.main([*command, "--seed", "1"]) == 0
+    assert (take(out / "take1.npz")["weights"] != before).any()
+
+
+def test_a_frame_rate_beyond_reason_is_one_line(tmp_path, capsys, clip, model):
+    with pytest.raises(SystemExit):
+        cli.main(["animate", str(clip), "--out", str(tmp_path / "a.npz"), "--fps", "1e12", "--model", model])
+    assert "is a mistake" in capsys.readouterr().err
+
+
 def test_there_is_a_progress_bar(tmp_path, capsys, clip, model):
     manifest = table(tmp_path / "m.csv", f"{clip.name},a,,")
     assert cli.main(["animate-many", manifest, "--out", str(tmp_path / "o"), "--model", model]) == 0
