@@ -176,7 +176,8 @@ def test_the_zip_holds_addon_engine_weights_and_pins(built: Path) -> None:
         names = set(archive.namelist())
         pins = archive.read("engine/requirements.txt").decode()
     assert {"blender_manifest.toml", "__init__.py", "LICENSE", "engine/lsf_core/worker.py"} <= names
-    for asset in (ROOT / "assets").rglob("*"):
+    assert not any(name.startswith("engine/assets/demo/") for name in names), "the demo is no part of the add-on"
+    for asset in (ROOT / "assets").glob("*"):
         assert asset.is_dir() or f"engine/assets/{asset.relative_to(ROOT / 'assets').as_posix()}" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc") or name.startswith("tests")]
     assert re.search(r"^torch==", pins, re.MULTILINE)
