@@ -26,6 +26,9 @@ from .shared import ROOT, protocol
 BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lsf_core.worker import main; main()"
 """`-I` hides the current folder and PYTHONPATH from the engine's Python, so it is told where lsf_core is."""
 
+MADE, OLD, UNFINISHED = "engine", "engine.old", "engine.unfinished"
+"""In the user folder: the set-up engine; the one before it and an empty file, both only until a set-up has ended."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -51,8 +54,15 @@ def worker_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.upper().startswith("PYTHON")}
 
 
+def half_made(user_folder: Path) -> bool:
+    """Whether the engine in the folder is not to be used: a set-up is under way there, or was cut off."""
+    return (user_folder / OLD).exists() or (user_folder / UNFINISHED).exists()
+
+
 def find_python(preference: str = "", user_folder: Path | None = None, root: Path = ROOT) -> str:
     """The Python that runs the engine: LSF_ENGINE_PYTHON, else the preference, else a set-up engine, else .venv.
+
+    Where a set-up was cut off, the engine of before it, which still runs where it was put aside.
 
     Raises Problem if the one asked for does not exist, or none does.
     """
@@ -64,13 +74,15 @@ def find_python(preference: str = "", user_folder: Path | None = None, root: Pat
                 raise Problem(f"The engine's Python does not exist: '{path}' (from the {source}). Correct it there.")
             return path
     inside = Path("Scripts", "python.exe") if sys.platform == "win32" else Path("bin", "python")
-    places = [folder / inside for folder in ([user_folder / "engine"] if user_folder else [])]
+    unfinished = user_folder is not None and half_made(user_folder)
+    places = [user_folder / (OLD if unfinished else MADE) / inside] if user_folder else []
     places.append(root / ".venv" / inside)
     for place in places:
         if place.is_file():
             return str(place)
     looked = ", ".join(f"'{place}'" for place in places)
-    raise Problem(f"No engine is set up (looked for {looked}). "
+    why = "The last set-up was not finished" if unfinished else "No engine is set up"
+    raise Problem(f"{why} (looked for {looked}). "
                   "Press 'Set Up Engine' in the add-on's preferences, or choose a Python with PyTorch there.")
 
 

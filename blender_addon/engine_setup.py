@@ -103,19 +103,26 @@ class Setup:
         """Start. Raises Problem if the folder cannot be written or the list of packages is missing."""
         self.state, self.error, self.text, self.fraction = "RUNNING", "", "", 0.0
         self.log: deque[str] = deque(maxlen=2000)
-        self._target = user_folder / "engine"
-        self._old = user_folder / "engine.old"
+        self._target = user_folder / engine.MADE
+        self._old = user_folder / engine.OLD
+        self._mark = user_folder / engine.UNFINISHED
+        self._trash = user_folder / "engine.trash"
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[str] = queue.Queue()
         self._kill_at: float | None = None
         self._cancelled = False
         try:
             user_folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self._old, ignore_errors=True)
-            if self._target.exists():
+            if self._trash.exists():
+                shutil.rmtree(self._trash)
+            if engine.half_made(user_folder):  # the last set-up was cut off: what was put aside is the good one
+                if self._target.exists():
+                    shutil.rmtree(self._target)
+            elif self._target.exists():
                 # A virtual environment cannot be moved into place afterwards: its scripts hold its path. So the old one
                 # steps aside, and steps back if this fails.
                 self._target.rename(self._old)
+            self._mark.touch()
         except OSError as error:
             raise Problem(f"The engine's folder cannot be written: '{self._target}' ({error.strerror}).") from error
         try:
@@ -150,8 +157,7 @@ class Setup:
             if self._steps:
                 self._begin()
             else:
-                shutil.rmtree(self._old, ignore_errors=True)
-                self._end("DONE", "")
+                self._accept()
         return self.state != "RUNNING"
 
     def wait(self) -> None:
@@ -219,10 +225,27 @@ class Setup:
         if state != "DONE":
             self._step_back()
 
+    def _accept(self) -> None:
+        """The new engine is good from the moment that neither mark nor old one is left; deleting may be cut off."""
+        try:
+            self._mark.unlink(missing_ok=True)
+            if self._old.exists():
+                self._old.rename(self._trash)
+        except OSError as error:
+            self._end("FAILED", f"The old engine cannot be removed: '{self._old}' ({error.strerror}). Close what uses "
+                                "it, then try again.")
+            return
+        shutil.rmtree(self._trash, ignore_errors=True)
+        self._end("DONE", "")
+
     def _step_back(self) -> None:
         shutil.rmtree(self._target, ignore_errors=True)
-        if self._old.exists():
-            self._old.rename(self._target)
+        if self._target.exists():
+            return  # a program holds a file of it open: with the mark it is not used, and the next set-up deletes it
+        with contextlib.suppress(OSError):  # then the old one is used where it is
+            self._mark.unlink(missing_ok=True)
+            if self._old.exists():
+                self._old.rename(self._target)
 
 
 current: Setup | None = None

@@ -150,7 +150,15 @@ def engine_python(context: bpy.types.Context) -> str:
     """The engine's Python by environment, preference, set-up engine or checkout. Raises Problem."""
     addon = context.preferences.addons.get(__package__)  # missing when registered by a script from a checkout
     chosen = addon.preferences.engine_python if addon and addon.preferences else ""
-    return engine.find_python(bpy.path.abspath(chosen) if chosen else "", user_folder())
+    chosen = bpy.path.abspath(chosen) if chosen else ""
+    if not engine_setup.busy():
+        return engine.find_python(chosen, user_folder())
+    try:
+        return engine.find_python(chosen)  # not the one that is being replaced
+    except Problem as problem:
+        if chosen:
+            raise
+        raise Problem("The engine is being set up. Wait until that is done.") from problem
 
 
 def user_folder() -> Path | None:

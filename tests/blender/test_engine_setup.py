@@ -13,6 +13,7 @@ import pytest
 from conftest import FAKE_WORKER, ROOT, error_of
 
 from blender_addon import engine_setup, preferences
+from blender_addon.engine import find_python
 from blender_addon.engine_setup import CPU_INDEX, CUDA_INDEX, Setup, Step
 from blender_addon.report import Problem
 from blender_addon.shared import protocol
@@ -67,7 +68,6 @@ def test_an_environment_is_made_and_proven(offline, tmp_path):
     assert seen == sorted(seen)
     assert work.fraction == pytest.approx(1.0)
     assert engine_setup.python_in(tmp_path / "user" / "engine").is_file()
-    from blender_addon.engine import find_python
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("LSF_ENGINE_PYTHON", raising=False)
         assert find_python("", tmp_path / "user", tmp_path) == str(engine_setup.python_in(tmp_path / "user" / "engine"))
@@ -106,6 +106,64 @@ def test_a_set_up_can_be_tried_again(offline, tmp_path):
     second = Setup(tmp_path / "user", planner(offline))
     second.wait()
     assert second.state == "DONE", second.error
+
+
+def place_python(folder: Path) -> Path:
+    python = engine_setup.python_in(folder)
+    python.parent.mkdir(parents=True)
+    python.touch()
+    return python
+
+
+@pytest.mark.parametrize("way", ["fails", "succeeds"])
+def test_after_a_set_up_that_was_cut_off_the_old_engine_is_the_good_one(offline, tmp_path, monkeypatch, way):
+    monkeypatch.delenv("LSF_ENGINE_PYTHON", raising=False)
+    user = tmp_path / "user"
+    good = place_python(user / "engine.old")
+    (good.parent / "good").touch()
+    half = place_python(user / "engine")
+    assert find_python("", user, tmp_path) == str(good)
+    if way == "fails":
+        (offline / "wheels" / "torchlike-1.0-py3-none-any.whl").unlink()
+    work = Setup(user, planner(offline))
+    assert (good.parent / "good").exists()
+    assert find_python("", user, tmp_path) == str(good), "never the one that is being made"
+    work.wait()
+    assert work.state == ("FAILED" if way == "fails" else "DONE"), work.error
+    assert find_python("", user, tmp_path) == str(half)
+    assert (half.parent / "good").exists() == (way == "fails")
+    assert [path.name for path in user.iterdir()] == ["engine"]
+
+
+def test_a_first_set_up_that_was_cut_off_is_not_used(offline, tmp_path, monkeypatch):
+    monkeypatch.delenv("LSF_ENGINE_PYTHON", raising=False)
+    user = tmp_path / "user"
+    first = Setup(user, planner(offline))
+    while not engine_setup.python_in(user / "engine").is_file():
+        time.sleep(0.01)
+    first._process.kill()
+    first._process.wait()  # Blender is gone: nobody polls any more
+    with pytest.raises(Problem, match="The last set-up was not finished"):
+        find_python("", user, tmp_path)
+    second = Setup(user, planner(offline))
+    second.wait()
+    assert second.state == "DONE", second.error
+    assert find_python("", user, tmp_path) == str(engine_setup.python_in(user / "engine"))
+
+
+def test_while_one_is_set_up_no_engine_of_the_folder_is_started(offline, tmp_path, monkeypatch, addon):
+    monkeypatch.delenv("LSF_ENGINE_PYTHON", raising=False)
+    monkeypatch.setattr(preferences, "user_folder", lambda: tmp_path / "user")
+    monkeypatch.setattr(preferences.engine.find_python, "__defaults__", ("", None, tmp_path))
+    python = place_python(tmp_path / "user" / "engine")
+    assert preferences.engine_python(bpy.context) == str(python)
+    work = Setup(tmp_path / "user", planner(offline))
+    monkeypatch.setattr(engine_setup, "current", work)
+    with pytest.raises(Problem, match="is being set up"):
+        preferences.engine_python(bpy.context)
+    work.cancel()
+    work.wait()
+    assert preferences.engine_python(bpy.context) == str(python)
 
 
 @pytest.mark.parametrize(("system", "nvidia", "environment", "options"), [
