@@ -113,7 +113,8 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="0: neutral delivery, 1 (default): as heard, 2: twice that",
     )
-    parser.add_argument("--no-edits", action="store_true", help="the network's motion alone: no blinks, no gaze, no rest at both ends")
+    parser.add_argument("--no-edits", action="store_true",
+                        help="the network's motion alone: no blinks, no gaze, no rest at both ends")
 
 
 # ---------------------------------------------------------------- commands
