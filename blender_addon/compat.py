@@ -16,6 +16,12 @@ def is_module() -> bool:
     return bool(getattr(bpy.app, "module", not bpy.app.binary_path))
 
 
+def blend_relative() -> set[str]:
+    """Options of a path property that may begin with "//": newer versions warn of that unless it is declared."""
+    known = "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
+    return {"PATH_SUPPORTS_BLEND_RELATIVE"} if known else set()
+
+
 # ---------------------------------------------------------------- sequencer
 def sequencer_scene(context: bpy.types.Context, scene: bpy.types.Scene) -> bpy.types.Scene:
     """The scene whose strips the artist sees: 5.0+ lets the sequencer show another scene than the window's."""

@@ -35,7 +35,7 @@ class Limits:
     """Seconds the engine may take."""
 
     start: float = 180.0
-    """To answer hello: torch alone takes 6 s here, and a cold network disk ten times that."""
+    """To answer hello: importing PyTorch reads up to gigabytes of libraries, perhaps from a slow or network disk."""
     silence: float = 900.0
     """Between two events of a job."""
     cancel: float = 4.0

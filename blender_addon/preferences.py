@@ -17,7 +17,7 @@ class LSFPreferences(bpy.types.AddonPreferences):
 
     engine_python: StringProperty(
         name="Engine Python", subtype="FILE_PATH",
-        description="A Python 3.10+ with PyTorch and transformers, as in a virtual environment. Empty: found by itself",
+        description="A Python 3.11+ with PyTorch and transformers, as in a virtual environment. Empty: found by itself",
     )
 
     def draw(self, context: bpy.types.Context) -> None:

@@ -8,7 +8,7 @@ import bpy
 from bpy.app.handlers import persistent
 from bpy.props import BoolProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import strips
+from . import compat, strips
 
 
 def _is_mesh(_self: Any, candidate: bpy.types.Object) -> bool:
@@ -43,7 +43,7 @@ class LSFSettings(bpy.types.PropertyGroup):
         description="The sound strip of the sequencer that holds the speech; its offset and trim count",
     )
     audio_path: StringProperty(
-        name="Sound File", subtype="FILE_PATH",
+        name="Sound File", subtype="FILE_PATH", options={"ANIMATABLE", *compat.blend_relative()},
         description="A sound file, used where no strip is chosen",
     )
     start_frame: IntProperty(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import wave
 from pathlib import Path
 
@@ -197,3 +198,14 @@ def test_a_strip_of_another_scene_is_found_where_the_sequencer_shows_it(scene, b
     assert keyed(ball)["jawOpen"][0, 0] == 4
     other.render.fps = 30
     assert "same frame rate" in error_of(bpy.ops.lsf.animate)
+
+
+def test_a_sound_file_may_be_told_relative_to_the_blend_file(scene, ball, hum):
+    bpy.ops.wm.save_as_mainfile(filepath=str(hum.with_name("scene.blend")))
+    scene = bpy.context.scene
+    with warnings.catch_warnings(record=True) as said:  # Blender does not take a warning that is an error
+        warnings.simplefilter("always")
+        scene.lsf.audio_path = f"//{hum.name}"
+    assert not [str(warning.message) for warning in said]
+    assert strips.refusal(bpy.context, scene) is None
+    assert strips.speech_of(bpy.context, scene, hum.parent).path == str(hum)
