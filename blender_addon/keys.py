@@ -23,6 +23,9 @@ from .mesh_io import curve_path
 TAKE_TAG = "lsf_take"
 """Custom property of our Actions: JSON with the settings that made the take."""
 
+ID_TAG = "lsf_id"
+"""Custom property of the Key data-block: what tells whose a take is, for objects are renamed."""
+
 CARRIER_TAG = "lsf_fbx_range"
 """Custom property of our carrier Actions: name of the object's custom property that the carrier keys."""
 
@@ -53,8 +56,9 @@ def write_take(
     """
     key = target.data.shape_keys
     before = _active_action(key)
+    owner = key.get(ID_TAG) or uuid.uuid4().hex
     action = bpy.data.actions.new(name)
-    action[TAKE_TAG] = json.dumps({**settings, "first_frame": start_frame, "frames": len(weights)})
+    action[TAKE_TAG] = json.dumps({**settings, "target_id": owner, "first_frame": start_frame, "frames": len(weights)})
     action.use_fake_user = True  # a take that is not active now must survive saving
     try:
         compat.assign_action(key, action)
@@ -69,6 +73,7 @@ def write_take(
             compat.assign_action(key, before)
         bpy.data.actions.remove(action)
         raise
+    key[ID_TAG] = owner
     set_aside = ""
     if before is not None and not is_take(before):
         before.use_fake_user = True
@@ -100,9 +105,18 @@ def is_take(action: bpy.types.Action | None) -> bool:
 
 
 def takes_of(target: bpy.types.Object) -> list[bpy.types.Action]:
-    """The takes made for this object, oldest first."""
-    takes = filter(is_take, bpy.data.actions)
-    found = [action for action in takes if take_settings(action).get("target") == target.name]
+    """The takes made for this object, oldest first.
+
+    Those that bear no id of shape keys in the file (they were removed, or the take is an old one) go by its name.
+    """
+    own = target.data.shape_keys.get(ID_TAG) if target.data.shape_keys else None
+    borne = {key[ID_TAG] for key in bpy.data.shape_keys if ID_TAG in key}
+
+    def is_own(settings: dict[str, Any]) -> bool:
+        owner = settings.get("target_id")
+        return bool(owner == own) if owner in borne else settings.get("target") == target.name
+
+    found = [action for action in bpy.data.actions if is_take(action) and is_own(take_settings(action))]
     return sorted(found, key=lambda action: take_settings(action).get("number", 0))
 
 

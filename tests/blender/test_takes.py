@@ -439,3 +439,28 @@ def test_two_strips_give_takes_of_their_own_names(ball_scene, ball, hum, fake_en
     add_strip(ball_scene, hum, frame=80, name="second")
     bpy.ops.lsf.animate()
     assert [take.name for take in keys.takes_of(ball)] == ["speech take 1", "second take 2"]
+
+
+def test_a_renamed_head_keeps_its_takes_and_a_new_one_of_its_name_has_none(ball_scene, ball, fake_engine):
+    fake_engine()
+    bpy.ops.lsf.animate()
+    ball.name = "Hero"
+    bpy.ops.lsf.animate()
+    assert [take.name for take in keys.takes_of(ball)] == ["speech take 1", "speech take 2"]
+    bpy.ops.mesh.primitive_uv_sphere_add(segments=12, ring_count=8)
+    other = bpy.context.object
+    other.name = "Ball"
+    assert keys.takes_of(other) == []
+
+
+def test_takes_without_the_id_of_any_shape_keys_go_by_the_name(ball_scene, ball, fake_engine):
+    fake_engine()
+    bpy.ops.lsf.animate()
+    take = keys.active_take(ball)
+    ball.shape_key_clear()
+    assert keys.takes_of(ball) == [take]
+    bpy.ops.lsf.animate()
+    old = keys.take_settings(take)
+    del old["target_id"]
+    take[keys.TAKE_TAG] = json.dumps(old)
+    assert [each.name for each in keys.takes_of(ball)] == ["speech take 1", "speech take 2"]
