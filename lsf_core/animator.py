@@ -17,8 +17,7 @@ from .checkpoint import load_checkpoint
 from .device import pick_device
 from .edits import apply_edits
 from .lips import keep_gap
-from .motion import Motion
-from .motion import frame_count as clip_frames
+from .motion import Motion, frame_count
 from .network import LSFNetwork
 from .speech import FEATURE_RATE, SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
 
@@ -87,10 +86,10 @@ class Animator:
 
         Every clip is cut into windows of 8 s; windows of one length share a batch, whichever clip they are from.
         """
-        pieces = [(c, start, min(WINDOW, frame_count(clip) - start))
-                  for c, clip in enumerate(clips) for start in window_starts(frame_count(clip))]
+        pieces = [(c, start, min(WINDOW, feature_frames(clip) - start))
+                  for c, clip in enumerate(clips) for start in window_starts(feature_frames(clip))]
         pieces.sort(key=lambda piece: -piece[2])
-        sums = [Accumulator(frame_count(clip)) for clip in clips]
+        sums = [Accumulator(feature_frames(clip)) for clip in clips]
         done = 0
         while done < len(pieces):
             length = pieces[done][2]
@@ -142,7 +141,7 @@ class RawWeights:
         """The take at `fps`, with its edits; arguments as in `Animator.animate`, samples (N,) at 16 kHz."""
         motion = Motion(ARKIT_NAMES, self.mix(emotion_strength), FEATURE_RATE)
         if frames is None:
-            frames = clip_frames(len(samples) / SAMPLE_RATE, fps)
+            frames = frame_count(len(samples) / SAMPLE_RATE, fps)
         motion = motion.resample(fps, frames)
         return apply_edits(motion, samples, seed=seed) if edits else motion
 
@@ -177,7 +176,7 @@ class Accumulator:
         return RawWeights(neutral, emotional)
 
 
-def frame_count(samples: np.ndarray) -> int:
+def feature_frames(samples: np.ndarray) -> int:
     """Frames at 50 Hz that cover the samples."""
     return max(1, -(-len(samples) // SAMPLES_PER_FRAME))
 

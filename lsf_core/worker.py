@@ -12,7 +12,6 @@ to stderr: stdout belongs to the protocol alone.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import platform
 import queue
@@ -29,6 +28,7 @@ import numpy as np
 from . import __version__, protocol
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .errors import AudioError, Cancelled, LSFError, MeshError
+from .motion import frame_count
 from .protocol import Event, ProtocolError, Request
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Worker:
         audio, speed = _speech_of(params)
         fps, frames = float(params["fps"]), params.get("frames")
         if frames is None:
-            frames = max(1, math.ceil(len(audio) / SAMPLE_RATE / speed * fps - 1e-6))
+            frames = frame_count(len(audio) / SAMPLE_RATE / speed, fps)
         model = self._load_model(progress)
         identity = None
         if params.get("vertices"):
@@ -247,11 +247,9 @@ class Worker:
         if key in self._rigs:
             return self._rigs[key].identity
         progress(0.0, "Reading the face")
-        from . import face
+        from .face import read_identity
 
-        if hasattr(face, "read_identity"):
-            return face.read_identity(vertices, faces)
-        return self._rig_of(vertices, faces, progress)[0].identity
+        return read_identity(vertices, faces)
 
 
 def _content_hash(vertices: np.ndarray, faces: np.ndarray) -> str:

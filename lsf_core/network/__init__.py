@@ -1,4 +1,4 @@
-"""The LSF network (Lu et al., LSF-Animation, SIGGRAPH Asia 2025), in our own words; docs/network.md."""
+"""The LSF network (Lu et al., LSF-Animation, SIGGRAPH Asia 2025), in our own words."""
 
 from .config import LSFConfig, PriorConfig
 from .lsf import LSFNetwork, LSFOutput

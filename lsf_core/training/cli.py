@@ -26,8 +26,8 @@ from ..network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
 from ..speech import SpeechEncoder, load_pretrained
 from .corpus import is_held_out, make_takes, read_emodb, read_speech
 from .loop import LoopConfig
-from .losses import MotionLoss, face_basis
-from .stages import motion_loss, train_lsf, train_prior
+from .losses import LossWeights, MotionLoss, face_basis
+from .stages import train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
 SHARES = {"speech": 0.62, "emodb": 0.30}
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
                    default=str))
     data = Mixture({name: WindowSampler([t for t in takes if t.corpus == name], device) for name in SHARES},
                    SHARES, SILENCE_SHARE, args.seed)
-    loss = motion_loss(face_basis()).to(device)
+    loss = MotionLoss(face_basis(), LossWeights()).to(device)
     steps = {"log_every": 2, "save_every": 2} if args.tiny else {"log_every": max(1, args.lsf_steps // 50)}
 
     speech, network = _resume_or_start(args, device, data, loss, steps, log)

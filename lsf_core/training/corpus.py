@@ -49,15 +49,14 @@ class Utterance:
 
 @dataclass
 class Take:
-    """Audio (N,) int16 at 16 kHz and its face at 50 Hz: neutral and emotional (F, 52) float16, the phone masks
-    closure and tuck (F,) float16, the identity (32,) whose style it is. emotion: what the face plays, one of EMOTIONS;
+    """Audio (N,) int16 at 16 kHz and its face at 50 Hz: neutral and emotional (F, 52) float16, the phone mask
+    closure (F,) float16, the identity (32,) whose style it is. emotion: what the face plays, one of EMOTIONS;
     heard in the audio only where the corpus is acted."""
 
     audio: np.ndarray
     neutral: np.ndarray
     emotional: np.ndarray
     closure: np.ndarray
-    tuck: np.ndarray
     identity: np.ndarray
     corpus: str
     emotion: str
@@ -155,9 +154,9 @@ def make_take(utterances: list[Utterance], seed: int) -> Take:
                      seed=seed)
     frames = len(audio) // SAMPLES_PER_FRAME
     assert abs(len(played.neutral) - frames) <= 1, (len(played.neutral), frames)
-    half = [np.asarray(x, np.float16)[:frames] for x in (played.neutral, played.emotional, played.closure, played.tuck)]
+    half = [np.asarray(x, np.float16)[:frames] for x in (played.neutral, played.emotional, played.closure)]
     samples = (np.clip(audio, -1, 1) * 32767).astype(np.int16)
-    return Take(samples, half[0], half[1], half[2], half[3], identity, first.corpus, emotion)
+    return Take(samples, half[0], half[1], half[2], identity, first.corpus, emotion)
 
 
 def _make(job: tuple[list[Utterance], int]) -> Take:

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ..animator import load_model
@@ -60,7 +59,6 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     todo = [c for c in clips(args.data) if args.only in c.as_posix()]
     animator = None if args.baseline else load_model(args.checkpoint, args.device)
-    torch.manual_seed(args.seed)
     for first in tqdm(range(0, len(todo), CLIPS_PER_BATCH), unit="batch", file=sys.stderr):
         batch = todo[first:first + CLIPS_PER_BATCH]
         samples = [load_audio(args.data / clip) for clip in batch]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from ..network import LSFNetwork, MotionPrior
 from ..speech import SpeechEncoder
 from .loop import LoopConfig, run
-from .losses import LossWeights, MotionLoss, target_of
+from .losses import MotionLoss, target_of
 from .windows import Mixture
 
 Log = Callable[[str], None]
@@ -66,7 +65,3 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
         return losses
 
     run(network, step, config, resume, log)
-
-
-def motion_loss(basis: Tensor, weights: LossWeights | None = None, **changes: float) -> MotionLoss:
-    return MotionLoss(basis, replace(weights or LossWeights(), **changes))

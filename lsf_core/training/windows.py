@@ -16,15 +16,14 @@ from .corpus import EMOTIONS, NEUTRAL_SHARE, Take
 
 @dataclass
 class Batch:
-    """Windows of one length: audio (B, T * 320), neutral and emotional motion (B, T, 52), phone masks closure and
-    tuck (B, T), identity (B, 32), emotion (B,) as a place in EMOTIONS or -1, felt_in (B,): the window of this batch
+    """Windows of one length: audio (B, T * 320), neutral and emotional motion (B, T, 52), phone mask closure
+    (B, T), identity (B, 32), emotion (B,) as a place in EMOTIONS or -1, felt_in (B,): the window of this batch
     whose sound feels what this window's face plays, or -1 where there is none."""
 
     audio: Tensor
     neutral: Tensor
     emotional: Tensor
     closure: Tensor
-    tuck: Tensor
     identity: Tensor
     emotion: Tensor
     felt_in: Tensor
@@ -41,7 +40,7 @@ class WindowSampler:
             return torch.from_numpy(np.concatenate([getattr(t, name) for t in takes])).to(device)
 
         self.neutral, self.emotional = frames("neutral"), frames("emotional")
-        self.closure, self.tuck = frames("closure"), frames("tuck")
+        self.closure = frames("closure")
         self.length = torch.tensor([len(t.neutral) for t in takes], device=device)
         self.identity = torch.from_numpy(np.stack([t.identity for t in takes])).to(device)
         self.emotion = torch.tensor([EMOTIONS.index(t.emotion) for t in takes], device=device)
@@ -61,7 +60,7 @@ class WindowSampler:
         at = first[:, None] + torch.arange(frames, device=self.device)
         samples = first[:, None] * SAMPLES_PER_FRAME + torch.arange(frames * SAMPLES_PER_FRAME, device=self.device)
         return Batch(self.audio[samples].float() / 32768, self.neutral[at].float(), self.emotional[at].float(),
-                     self.closure[at].float(), self.tuck[at].float(), self.identity[take], self.emotion[take],
+                     self.closure[at].float(), self.identity[take], self.emotion[take],
                      torch.full_like(take, -1))
 
 
@@ -84,7 +83,7 @@ def speechless(count: int, frames: int, generator: torch.Generator) -> Batch:
     none = torch.zeros(count, frames, device=device)
     identity = torch.randn(count, 32, device=device, generator=generator)
     nobody = torch.full((count,), -1, device=device)
-    return Batch(audio, rest, rest, none, none, identity, nobody, nobody)
+    return Batch(audio, rest, rest, none, identity, nobody, nobody)
 
 
 class Mixture:
