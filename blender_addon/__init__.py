@@ -8,16 +8,16 @@ This package is everything that imports bpy. The network and the geometry live i
     engine        the client of the engine process                  job         one run, checked, then written
     strips        sound and frames of a strip                       mesh_io     meshes and shape keys
     keys          takes                                             fbx         export
-    operators     buttons                                           panel, preferences
+    operators     buttons                                           panel, panel_*, preferences
 """
 
 from __future__ import annotations
 
 import atexit
 
-from . import compat, engine, fbx, operators, panel, preferences, properties
+from . import compat, engine, fbx, operators, panel, panel_takes, preferences, properties
 
-MODULES = (properties, preferences, engine, operators, fbx, panel)
+MODULES = (properties, preferences, engine, operators, fbx, panel, panel_takes)
 
 
 def register() -> None:

@@ -1,4 +1,9 @@
-"""The panel, in the sidebars of the 3D view and of the sequencer. It shows; `operators` says what can be pressed."""
+"""The panel's frame, in the sidebars of the 3D view and of the sequencer: mesh, speech, *Animate*, what came of it.
+
+Every further section is a sub-panel of its own in a file `panel_*.py`, made by `in_both_sidebars`. Panels show; what
+can be pressed is said by the operators' `refusal` functions, and nothing slow may happen here: Blender draws a panel at
+every movement of the mouse.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,14 @@ from typing import Any
 
 import bpy
 
-from . import fbx, job, keys
+from . import job
 from .operators import disabled_reason
 
 WRAP = 34
 """Characters of a message on a line where the sidebar's width is not known."""
+
+SIDEBARS = {"VIEW_3D": "view3d", "SEQUENCE_EDITOR": "sequencer"}
+"""Editors that show the panel, and what their panels' names end in."""
 
 
 def wrap_width(context: bpy.types.Context) -> int:
@@ -22,25 +30,40 @@ def wrap_width(context: bpy.types.Context) -> int:
     return max(20, int((context.region.width / scale - 60) / 6.5))
 
 
-class _Panel:
+class Section:
+    """What all our panels share. A sub-panel adds bl_label and draw, and goes through `in_both_sidebars`."""
+
     layout: Any  # set by Blender
     bl_label = "LSF-Animation"
     bl_region_type = "UI"
     bl_category = "LSF"
 
     def draw(self, context: bpy.types.Context) -> None:
+        raise NotImplementedError
+
+
+def in_both_sidebars(section: type[Section], name: str, parent: str = "LSF_PT") -> tuple[type, ...]:
+    """The panel classes of a section: LSF_PT_<name>_view3d and LSF_PT_<name>_sequencer, inside those of `parent`."""
+    return tuple(
+        type(f"LSF_PT_{name}_{suffix}", (section, bpy.types.Panel), {
+            "bl_idname": f"LSF_PT_{name}_{suffix}", "bl_space_type": space, "bl_parent_id": f"{parent}_{suffix}",
+        }) for space, suffix in SIDEBARS.items()
+    )
+
+
+class _Main(Section):
+    def draw(self, context: bpy.types.Context) -> None:
         draw_settings(self.layout, context)
         draw_run(self.layout, context)
         draw_outcome(self.layout, context)
-        draw_takes(self.layout, context)
 
 
-class LSF_PT_view3d(_Panel, bpy.types.Panel):
+class LSF_PT_view3d(_Main, bpy.types.Panel):
     bl_idname = "LSF_PT_view3d"
     bl_space_type = "VIEW_3D"
 
 
-class LSF_PT_sequencer(_Panel, bpy.types.Panel):
+class LSF_PT_sequencer(_Main, bpy.types.Panel):
     bl_idname = "LSF_PT_sequencer"
     bl_space_type = "SEQUENCE_EDITOR"
 
@@ -92,18 +115,6 @@ def draw_outcome(layout: Any, context: bpy.types.Context) -> None:
         draw_message(layout, warning, "ERROR", width)
 
 
-def draw_takes(layout: Any, context: bpy.types.Context) -> None:
-    """The active take and its export."""
-    target = context.scene.lsf.target
-    take = keys.active_take(target)
-    box = layout.column()
-    if take is not None:
-        box.label(text=f"Take: {take.name}", icon="ACTION")
-    box.operator("lsf.export_fbx", icon="EXPORT")
-    if take is None:
-        draw_message(box, fbx.refusal(context), "INFO", wrap_width(context))
-
-
 def draw_message(layout: Any, text: str | None, icon: str, width: int = WRAP) -> None:
     """A message over as many lines as it needs: labels do not wrap."""
     if not text:
@@ -113,7 +124,7 @@ def draw_message(layout: Any, text: str | None, icon: str, width: int = WRAP) ->
         column.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 
-CLASSES = (LSF_PT_view3d, LSF_PT_sequencer)
+CLASSES: tuple[type, ...] = (LSF_PT_view3d, LSF_PT_sequencer)
 
 
 def register() -> None:

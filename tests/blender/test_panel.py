@@ -8,7 +8,7 @@ import bpy
 import pytest
 from conftest import add_strip
 
-from blender_addon import fbx, job, operators, panel, preferences
+from blender_addon import fbx, job, operators, panel, panel_takes, preferences
 
 
 class Notes:
@@ -51,22 +51,28 @@ class Notes:
         return " ".join(self.of("label"))
 
 
-def drawn(cls: Any = panel.LSF_PT_view3d) -> Notes:
+SECTIONS = (*panel.CLASSES, *panel_takes.CLASSES)
+
+
+def drawn(space: str = "VIEW_3D") -> Notes:
+    """Every section of the panel in one editor's sidebar, open."""
     notes = Notes()
 
     class Stand:
         layout = notes
 
-    cls.draw(Stand(), bpy.context)
+    for cls in SECTIONS:
+        if cls.bl_space_type == space:
+            cls.draw(Stand(), bpy.context)
     return notes
 
 
-@pytest.mark.parametrize("cls", panel.CLASSES)
-def test_the_controls_are_there_in_both_editors(scene, cls):
-    notes = drawn(cls)
+@pytest.mark.parametrize("space", panel.SIDEBARS)
+def test_the_controls_are_there_in_both_editors(scene, space):
+    notes = drawn(space)
     assert {"target", "strip_name", "audio_path", "emotion_strength", "seed"} <= set(notes.of("prop"))
     assert notes.of("operator") == ["lsf.animate", "lsf.export_fbx"]
-    assert cls.bl_region_type == "UI"
+    assert all(cls.is_registered and cls.bl_region_type == "UI" for cls in SECTIONS)
 
 
 def test_it_says_why_animate_is_grey(scene, head):
