@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The project's commands; needs nothing but Python 3.10 or later (and a Python 3.11 to be found for Blender's module).
+"""The project's commands; needs nothing but Python 3.10 or later (and a Python 3.11 to be found for Blender's module;
+for the tests in Blender 5.2 a Python 3.13 too, without which they are left out).
 
     python3 install.py demo                    make .venv, animate the demo head in headless Blender, write out/
-    python3 install.py test                    make both environments, lint, type-check, run all tests
+    python3 install.py test                    make all environments, lint, type-check, run all tests
     python3 install.py addon [--blender PATH]  build dist/lsf_animation-<version>.zip; with PATH, install it into that
                                                Blender and let it use .venv as the engine
     python3 install.py clean                   remove the environments, out/ and dist/
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.addon_zip import build, validator
-from tools.environment import MAIN, ROOT, SECOND, InstallError, clean_variables, ensure
+from tools.environment import MAIN, OTHER_BLENDERS, ROOT, InstallError, clean_variables, ensure, find_python
 
 STAGE_LIMIT_S = 25 * 60
 
@@ -67,8 +68,8 @@ class Stage:
         return {"passed": total["tests"] - failed - total["skipped"], "failed": failed, "skipped": total["skipped"]}
 
 
-def test_stages(main: Path, second: Path, reports: Path) -> list[Stage]:
-    """All stages, cheap ones first."""
+def test_stages(main: Path, others: dict[str, Path], reports: Path) -> list[Stage]:
+    """All stages, cheap ones first. main, others: the Python of each environment, the others' by Blender's version."""
 
     def pytest(name: str, python: Path, folders: list[str], **variables: str) -> Stage:
         report = reports / f"{name.split()[0]}.xml"
@@ -80,23 +81,39 @@ def test_stages(main: Path, second: Path, reports: Path) -> list[Stage]:
         Stage("ruff", [str(main), "-m", "ruff", "check", "."]),
         Stage("mypy", [str(main), "-m", "mypy"]),
         pytest("core", main, ["tests/core"]),
-        pytest("blender45 (bpy 4.5)", main, ["tests/blender"], **engine),
-        pytest("blender50 (bpy 5.0)", second, ["tests/blender"], **engine),
+        pytest("blender4.5", main, ["tests/blender"], **engine),
+        *(pytest(f"blender{version}", python, ["tests/blender"], **engine) for version, python in others.items()),
     ]
+
+
+def other_blenders() -> tuple[dict[str, Path], list[str]]:
+    """The Pythons of the other Blenders under test, and why some are left out: no Python that they are built for."""
+    made, left_out = {}, []
+    for version, environment in OTHER_BLENDERS.items():
+        if environment.needs != MAIN.needs:
+            try:
+                find_python(environment.needs)
+            except InstallError as error:
+                left_out.append(f"Blender {version} is not tested here: {error}")
+                continue
+        made[version] = ensure(environment)
+    return made, left_out
 
 
 def command_test() -> int:
     """Every stage runs, whatever the ones before it did; the exit code tells whether all passed."""
-    main, second = ensure(MAIN), ensure(SECOND)
+    main = ensure(MAIN)
+    others, left_out = other_blenders()
     reports = ROOT / "out" / "test"
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
-    stages = test_stages(main, second, reports)
+    stages = test_stages(main, others, reports)
     for stage in stages:
         stage.run()
     print("\n=== summary")
     for stage in stages:
         print(f"{stage.name:<28} {stage.seconds:7.1f} s  {stage.outcome}")
+    print("\n".join(left_out), end="\n" if left_out else "")
     counts = [stage.counts() for stage in stages]
     totals = {key: sum(count[key] for count in counts) for key in ("passed", "failed", "skipped")}
     print(f"{totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped", flush=True)
@@ -154,7 +171,7 @@ def point_to_engine(python: Path) -> str:
 
 def command_clean() -> int:
     """Remove all that these commands made."""
-    for name in (MAIN.name, SECOND.name, "out", "dist"):
+    for name in (MAIN.name, *(environment.name for environment in OTHER_BLENDERS.values()), "out", "dist"):
         if (ROOT / name).exists():
             print(f"removing {name}", flush=True)
             shutil.rmtree(ROOT / name)

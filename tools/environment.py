@@ -1,4 +1,4 @@
-"""Virtual environments for install.py: find Python 3.11, read the pin list, make each environment once. Stdlib only.
+"""Virtual environments for install.py: find a Python, read the pin list, make each environment once. Stdlib only.
 
 An environment is complete when its stamp file holds the hash of its pins; the stamp is written last. One without a
 stamp is adopted if every pinned package is there in the pinned version, and made again otherwise (it was left
@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PINS_FILE = ROOT / "requirements.txt"
 STAMP_NAME = "lsf-stamp.json"
-NEEDED = (3, 11)  # the Python that Blender 4.5's and 5.0's modules are built for
+NEEDED = (3, 11)  # the Python that Blender's modules from 4.2 to 5.0 are built for; 5.1 and later take 3.13
 RETRY_AFTER_S = 5.0
 # What Blender's module links to and a bare Debian or Ubuntu lacks.
 BLENDER_LIBRARIES = (
@@ -40,6 +40,7 @@ class Environment:
 
     name: str
     groups: tuple[str, ...]
+    needs: tuple[int, int] = NEEDED
 
     @property
     def folder(self) -> Path:
@@ -51,7 +52,12 @@ class Environment:
 
 
 MAIN = Environment(".venv", ("torch", "arrays", "engine", "blender45", "testing", "checks"))
-SECOND = Environment(".venv-bpy50", ("arrays", "blender50", "testing"))
+OTHER_BLENDERS = {
+    "4.2": Environment(".venv-bpy42", ("arrays", "blender42", "testing")),
+    "5.0": Environment(".venv-bpy50", ("arrays", "blender50", "testing")),
+    "5.2": Environment(".venv-bpy52", ("arrays", "blender52", "testing"), needs=(3, 13)),
+}
+"""The Blenders under test beside .venv's 4.5, each as a module in an environment without PyTorch."""
 
 
 def read_pins(path: Path = PINS_FILE) -> dict[str, list[str]]:
@@ -97,14 +103,15 @@ def version_of(python: str) -> tuple[int, int] | None:
         return None
 
 
-def python_candidates() -> list[str]:
+def python_candidates(needed: tuple[int, int] = NEEDED) -> list[str]:
     """Interpreters worth asking, best first: this one, PATH, and where pyenv, uv and Homebrew put theirs."""
-    name = f"python{NEEDED[0]}.{NEEDED[1]}"
+    major, minor = needed
+    name = f"python{major}.{minor}"
     home = Path.home()
     folders = (
-        home / f".pyenv/versions/{NEEDED[0]}.{NEEDED[1]}*/bin/{name}",
-        home / f".local/share/uv/python/cpython-{NEEDED[0]}.{NEEDED[1]}*/bin/{name}",
-        home / f"AppData/Local/Programs/Python/Python{NEEDED[0]}{NEEDED[1]}/python.exe",
+        home / f".pyenv/versions/{major}.{minor}*/bin/{name}",
+        home / f".local/share/uv/python/cpython-{major}.{minor}*/bin/{name}",
+        home / f"AppData/Local/Programs/Python/Python{major}{minor}/python.exe",
         Path(f"/opt/homebrew/bin/{name}"),
         Path(f"/usr/local/bin/{name}"),
     )
@@ -114,20 +121,21 @@ def python_candidates() -> list[str]:
     return list(dict.fromkeys(path for path in found if path))
 
 
-def find_python() -> str:
+def find_python(needed: tuple[int, int] = NEEDED) -> str:
     """An interpreter of the needed version. InstallError with the cure where there is none."""
     seen = []
-    for candidate in python_candidates():
+    for candidate in python_candidates(needed):
         version = version_of(candidate)
-        if version == NEEDED:
+        if version == needed:
             return candidate
         if version:
             seen.append(f"{candidate} is {version[0]}.{version[1]}")
-    wanted = f"{NEEDED[0]}.{NEEDED[1]}"
+    wanted = f"{needed[0]}.{needed[1]}"
+    debian = {(3, 11): "Debian 12:", (3, 13): "Debian 13:"}.get(needed, "Debian:")
     raise InstallError(
         f"No Python {wanted} found ({'; '.join(seen) or 'no Python on PATH'}).\n"
         "Blender's Python module needs exactly that version. Install it beside what you have, then run this again:\n"
-        f"  Debian 12:      sudo apt-get install python{wanted} python{wanted}-venv\n"
+        f"  {debian:<15} sudo apt-get install python{wanted} python{wanted}-venv\n"
         f"  macOS:          brew install python@{wanted}\n"
         f"  Windows:        winget install Python.Python.{wanted}\n"
         f"  anywhere:       uv python install {wanted}    or    pyenv install {wanted}"
@@ -144,9 +152,9 @@ def apt_install(packages: tuple[str, ...] | list[str], why: str) -> bool:
     return subprocess.run(["apt-get", "install", "-y", "-qq", *packages], env=quiet, check=False).returncode == 0
 
 
-def make_venv(python: str, folder: Path) -> None:
+def make_venv(python: str, folder: Path, needed: tuple[int, int] = NEEDED) -> None:
     """`python -m venv folder`; on Debian the part that is packaged apart is fetched if we may."""
-    package = f"python{NEEDED[0]}.{NEEDED[1]}-venv"
+    package = f"python{needed[0]}.{needed[1]}-venv"
     for attempt in (1, 2):
         command = [python, "-m", "venv", str(folder)]
         made = subprocess.run(command, capture_output=True, text=True, env=clean_variables())
@@ -226,7 +234,7 @@ def ensure(environment: Environment) -> Path:
     pins = pins_for(environment, read_pins())
     wanted = pins_hash(pins)
     stamp = read_stamp(environment)
-    starts = environment.python.exists() and version_of(str(environment.python)) == NEEDED
+    starts = environment.python.exists() and version_of(str(environment.python)) == environment.needs
     if starts and stamp == wanted:
         return environment.python
 
@@ -235,9 +243,9 @@ def ensure(environment: Environment) -> Path:
         if environment.folder.exists():
             print(f"{environment.name} is half-made or broken: making it again.", flush=True)
             shutil.rmtree(environment.folder)
-        python = find_python()
+        python = find_python(environment.needs)
         print(f"Making {environment.name} with {python} ...", flush=True)
-        make_venv(python, environment.folder)
+        make_venv(python, environment.folder, environment.needs)
     if not installed_matches(environment.python, pins):
         # From here on the folder holds neither the old set nor the new one.
         (environment.folder / STAMP_NAME).unlink(missing_ok=True)

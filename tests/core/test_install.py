@@ -23,7 +23,7 @@ def test_every_pin_is_exact_and_named_once() -> None:
     pins = environment.read_pins()
     named = [re.split(r"==", pin)[0] for group in pins.values() for pin in group]
     twice = {name for name in named if named.count(name) > 1}
-    assert twice == {"bpy", "numpy"}  # two Blenders under test; numpy by the Python's version
+    assert twice == {"bpy", "numpy"}  # four Blenders under test; numpy by the Python's version
     for group in pins.values():
         for pin in group:
             assert re.fullmatch(r'[\w-]+==[\w.]+(; python_version (<|>=) "3\.\d+")?', pin), pin
@@ -40,10 +40,13 @@ def test_pins_stand_in_one_file_only() -> None:
 def test_environments_name_groups_that_exist_and_only_one_has_torch() -> None:
     pins = environment.read_pins()
     main = environment.pins_for(environment.MAIN, pins)
-    second = environment.pins_for(environment.SECOND, pins)
     assert main[0].startswith("torch==")  # first and alone, see requirements.txt
-    assert not any(pin.startswith("torch") for pin in second)
-    assert {p for p in main if p.startswith("bpy")} != {p for p in second if p.startswith("bpy")}
+    blenders = [pin for pin in main if pin.startswith("bpy==")]
+    for version, other in environment.OTHER_BLENDERS.items():
+        found = environment.pins_for(other, pins)
+        assert not any(pin.startswith("torch") for pin in found)
+        blenders += [pin for pin in found if pin.startswith(f"bpy=={version}.")]
+    assert len(set(blenders)) == 1 + len(environment.OTHER_BLENDERS)
 
 
 def test_a_loose_pin_is_refused_by_line(tmp_path: Path) -> None:
@@ -63,11 +66,21 @@ def script(path: Path, text: str) -> Path:
 def test_no_fitting_python_tells_what_was_seen_and_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = script(tmp_path / "python9", "echo 3 9")
     broken = script(tmp_path / "broken", "exit 1")
-    monkeypatch.setattr(environment, "python_candidates", lambda: [str(broken), str(other), str(tmp_path / "absent")])
+    candidates = [str(broken), str(other), str(tmp_path / "absent")]
+    monkeypatch.setattr(environment, "python_candidates", lambda needed: candidates)
     with pytest.raises(InstallError) as caught:
         environment.find_python()
     assert f"{other} is 3.9" in str(caught.value)
     assert "apt-get install python3.11" in str(caught.value)
+
+
+def test_a_blender_whose_python_is_not_there_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "ensure", lambda which: which.python)
+    monkeypatch.setattr(environment, "python_candidates", lambda needed: [])
+    made, left_out = install.other_blenders()
+    assert set(made) == {"4.2", "5.0"}
+    assert len(left_out) == 1
+    assert "Blender 5.2 is not tested here: No Python 3.13 found" in left_out[0]
 
 
 def test_pip_is_tried_twice_and_then_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +156,7 @@ def test_all_stages_run_and_one_failure_fails_the_command(
     sample = tmp_path / "test_sample.py"
     sample.write_text("def test_a(): pass\ndef test_b(): assert False\n")
 
-    def stages(main: Path, second: Path, reports: Path) -> list[install.Stage]:
+    def stages(main: Path, others: dict[str, Path], reports: Path) -> list[install.Stage]:
         report = reports / "sample.xml"
         pytest_command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", str(sample)]
         return [
@@ -153,6 +166,7 @@ def test_all_stages_run_and_one_failure_fails_the_command(
 
     monkeypatch.setattr(install, "ROOT", tmp_path)
     monkeypatch.setattr(install, "ensure", lambda which: Path(sys.executable))
+    monkeypatch.setattr(install, "other_blenders", lambda: ({}, []))
     monkeypatch.setattr(install, "test_stages", stages)
     assert install.main(["test"]) == 1
     out = capfd.readouterr().out
