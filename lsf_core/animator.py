@@ -8,24 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from .arkit import ARKIT_NAMES, IDENTITY_DIM
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .checkpoint import load_checkpoint
 from .device import pick_device
-from .edits import apply_edits
-from .lips import keep_gap
-from .motion import Motion, frame_count
+from .edits import EditSettings, edit_settings
+from .motion import Motion
 from .network import LSFNetwork
-from .speech import FEATURE_RATE, SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
+from .rawtake import RawTake
+from .speech import SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "lsf-animation.safetensors"
 
 WINDOW = 400                 # frames: 8 s, longer than any window the network was trained on is of no use
 OVERLAP = 100                # frames: 2 s, over which neighbouring windows are cross-faded
-FEELING_SMOOTHING = 10.0     # frames, sigma: 0.2 s; a feeling that comes and goes faster is doubt, not acting
 SAMPLE_HOLD = 20             # frames: one draw of the motion prior is held for 0.4 s, about two syllables
 WINDOWS_PER_BATCH = 8        # bounds memory whatever the clip's length
 
@@ -54,21 +52,31 @@ class Animator:
     def animate(self, audio: str | Path | np.ndarray, sample_rate: int | None = None, *,
                 mesh: str | Path | tuple[np.ndarray, Any] | None = None, identity: np.ndarray | None = None,
                 fps: float = 30.0, seed: int = 0, temperature: float = 0.0, emotion_strength: float = 1.0,
-                edits: bool = True, progress: Progress | None = None, frames: int | None = None) -> Motion:
+                edits: bool | EditSettings = True, progress: Progress | None = None,
+                frames: int | None = None) -> Motion:
         """Facial motion of 52 ARKit weights at `fps`, ceil(duration * fps) frames unless `frames` says otherwise.
 
         audio: a sound file, or float mono samples with their sample_rate.
         mesh: the neutral face, a file or (vertices, faces); identity: its coefficients (32,) where they are known
         already; neither: the average face. temperature 0 takes the likeliest codes, about 1 gives livelier takes that
         differ by seed. emotion_strength 0..2 scales what the voice's emotion adds to the neutral delivery. edits adds
-        what speech does not say (blinks, gaze, rest at both ends). progress(fraction, text) may raise to stop.
-        Raises AudioError, MeshError, ModelError or ValueError.
+        what speech does not say (blinks, gaze, rest at both ends): True as usual, False nothing, or EditSettings, whose
+        own `emotion` counts. progress(fraction, text) may raise to stop.
+        Raises AudioError, MeshError, ModelError, ValueError, or LSFError for a strength out of range.
         """
         if not fps > 0:
             raise ValueError(f"fps must be positive, not {fps}")
-        if temperature < 0 or emotion_strength < 0:
-            raise ValueError(f"temperature ({temperature}) and emotion_strength ({emotion_strength}) must not be "
-                             "negative")
+        settings = edits if isinstance(edits, EditSettings) else edit_settings(emotion_strength, edits)
+        raw = self.raw_take(audio, sample_rate, mesh=mesh, identity=identity, seed=seed, temperature=temperature,
+                            progress=progress)
+        return raw.finish(settings, fps=fps, frames=frames, seed=seed)
+
+    def raw_take(self, audio: str | Path | np.ndarray, sample_rate: int | None = None, *,
+                 mesh: str | Path | tuple[np.ndarray, Any] | None = None, identity: np.ndarray | None = None,
+                 seed: int = 0, temperature: float = 0.0, progress: Progress | None = None) -> RawTake:
+        """What the network makes of the clip, before edits and at 50 Hz; arguments and errors as in `animate`."""
+        if temperature < 0:
+            raise ValueError(f"temperature is {temperature}; it must not be negative")
         samples = read_samples(audio, sample_rate)
         check_speech(samples)
         if identity is None:
@@ -76,12 +84,11 @@ class Animator:
         if np.shape(identity) != (IDENTITY_DIM,):
             raise ValueError(f"identity has the shape {np.shape(identity)}, not ({IDENTITY_DIM},); "
                              "face.read_identity gives it")
-        raw = self.raw_weights([samples], np.asarray(identity)[None], [seed], temperature, progress)[0]
-        return raw.finish(samples, fps=fps, seed=seed, emotion_strength=emotion_strength, edits=edits, frames=frames)
+        return self.raw_weights([samples], np.asarray(identity)[None], [seed], temperature, progress)[0]
 
     @torch.inference_mode()
     def raw_weights(self, clips: Sequence[np.ndarray], identities: np.ndarray, seeds: Sequence[int],
-                    temperature: float = 0.0, progress: Progress | None = None) -> list[RawWeights]:
+                    temperature: float = 0.0, progress: Progress | None = None) -> list[RawTake]:
         """Run the network on several clips at once: clips of float samples at 16 kHz, identities (len(clips), 32).
 
         Every clip is cut into windows of 8 s; windows of one length share a batch, whichever clip they are from.
@@ -106,7 +113,7 @@ class Animator:
             done += len(batch)
             if progress is not None:
                 progress(done / len(pieces), f"Animating, {done} of {len(pieces)} windows")
-        return [s.result() for s in sums]
+        return [RawTake.of(*s.result(), clip) for s, clip in zip(sums, clips, strict=True)]
 
     def _window(self, features: SpeechFeatures, identity: Tensor, temperature: float,
                 gumbel: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
@@ -118,32 +125,6 @@ class Animator:
         motion = self.network(twice, identity.repeat(2, 1), feel=feel, temperature=temperature, gumbel=noise).motion
         both = motion.float().cpu().numpy()
         return both[:count], both[count:]
-
-
-class RawWeights:
-    """One clip at 50 Hz before edits, (F, 52) each: `neutral` delivery, and `emotional` as the voice feels."""
-
-    def __init__(self, neutral: np.ndarray, emotional: np.ndarray) -> None:
-        self.neutral, self.emotional = neutral, emotional
-
-    def mix(self, strength: float) -> np.ndarray:
-        """Weights (F, 52) in [0, 1] with the emotion at `strength`: 0 none, 1 as heard, 2 twice that.
-
-        What the emotion adds is smoothed over FEELING_SMOOTHING, and whatever it does, the lips open and close as in
-        the neutral delivery.
-        """
-        added = gaussian_filter1d(self.emotional - self.neutral, FEELING_SMOOTHING, axis=0, mode="nearest")
-        felt = self.neutral + strength * added
-        return keep_gap(felt, self.neutral).astype(np.float32)
-
-    def finish(self, samples: np.ndarray, *, fps: float, seed: int = 0, emotion_strength: float = 1.0,
-               edits: bool = True, frames: int | None = None) -> Motion:
-        """The take at `fps`, with its edits; arguments as in `Animator.animate`, samples (N,) at 16 kHz."""
-        motion = Motion(ARKIT_NAMES, self.mix(emotion_strength), FEATURE_RATE)
-        if frames is None:
-            frames = frame_count(len(samples) / SAMPLE_RATE, fps)
-        motion = motion.resample(fps, frames)
-        return apply_edits(motion, samples, seed=seed) if edits else motion
 
 
 class Accumulator:
@@ -171,9 +152,10 @@ class Accumulator:
         self.total[1, where] += emotional * fade[:, None]
         self.weight[where] += fade[:, None]
 
-    def result(self) -> RawWeights:
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """(frames, 52) float32 each: the neutral delivery, and the emotional one."""
         neutral, emotional = (self.total / self.weight).astype(np.float32)
-        return RawWeights(neutral, emotional)
+        return neutral, emotional
 
 
 def feature_frames(samples: np.ndarray) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 
 from .arkit import IDENTITY_DIM
 from .audio import SAMPLE_RATE, check_speech, load_audio
+from .edits import edit_settings
 from .errors import LSFError
 from .motion import MAX_FPS
 
@@ -186,10 +187,10 @@ class _Maker:
         begun, settings = time.perf_counter(), self.settings
         clips, seeds = [audio for _, audio, _ in lines], [int(row.seed) for row, _, _ in lines]
         identities = np.stack([identity for _, _, identity in lines])
+        edits = edit_settings(settings.emotion_strength, settings.edits)
         raws = self.engine.raw_weights(clips, identities, seeds, settings.temperature)
-        for (row, audio, _), raw in zip(lines, raws, strict=True):
-            motion = raw.finish(audio, fps=float(row.fps), seed=int(row.seed),
-                                emotion_strength=settings.emotion_strength, edits=settings.edits)
+        for (row, _, _), raw in zip(lines, raws, strict=True):
+            motion = raw.finish(edits, fps=float(row.fps), seed=int(row.seed))
             motion.save(self.out / row.output)
             row.status, row.frames = "done", str(len(motion))
             row.seconds = f"{(time.perf_counter() - begun) / len(lines):.2f}"

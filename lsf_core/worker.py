@@ -20,13 +20,13 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
 
 from . import __version__, protocol
 from .audio import SAMPLE_RATE, check_speech, load_audio
+from .edits import edit_settings
 from .errors import AudioError, Cancelled, LSFError, MeshError
 from .motion import frame_count
 from .protocol import Event, ProtocolError, Request
@@ -34,7 +34,6 @@ from .protocol import Event, ProtocolError, Request
 if TYPE_CHECKING:
     from .animator import Animator
     from .face import Rig
-    from .motion import Motion
 
 CACHED_RIGS = 4
 """Rigs kept: 52 shapes x V vertices x 12 bytes each, that is 31 MB for 50,000 vertices."""
@@ -180,24 +179,21 @@ class Worker:
         if params.get("vertices"):
             identity = self._identity_of(*_mesh(params), _part(progress, 0.05, 0.2))
         progress(0.2, "Listening")
-        motion = model.animate(
+        raw = model.raw_take(
             audio,
-            sample_rate=SAMPLE_RATE,
+            SAMPLE_RATE,
             identity=identity,
-            fps=fps / speed,
-            frames=frames,
             seed=int(params["seed"]),
             temperature=float(params["temperature"]),
-            emotion_strength=float(params["emotion_strength"]),
-            edits=bool(params["edits"]) and speed == 1.0,
             progress=_part(progress, 0.2, 1.0),
         )
-        if speed != 1.0:
-            motion = _retimed(motion, audio, speed, fps, int(params["seed"]), bool(params["edits"]))
+        settings = edit_settings(float(params["emotion_strength"]), bool(params["edits"]))
+        # Edits come after the speed: blinks last as long on a strip that is played faster as anywhere.
+        motion = raw.retimed(speed).finish(settings, fps=fps, frames=frames, seed=int(params["seed"]))
         if motion.weights.shape != (frames, len(motion.names)):
             raise AssertionError(f"motion has weights {motion.weights.shape}, expected {(frames, len(motion.names))}")
         _save(params, "weights.npy", np.asarray(motion.weights, np.float32))
-        rotation = getattr(motion, "head_rotation", None)
+        rotation = motion.head_rotation
         if rotation is not None:
             _save(params, "head_rotation.npy", np.asarray(rotation, np.float32))
         return {
@@ -268,19 +264,6 @@ def _device_name(torch: Any, device: str) -> str:
 
     picked = pick_device(device)
     return f"{picked} ({torch.cuda.get_device_name(picked)})" if picked.type == "cuda" else str(picked)
-
-
-def _retimed(motion: Motion, audio: np.ndarray, speed: float, fps: float, seed: int, edits: bool) -> Motion:
-    """Motion of a strip played at another speed, on the timeline's clock. Blinks last as long there as anywhere: so the
-    edits come now, and listen to the sound as it is played."""
-    motion = replace(motion, fps=fps)
-    if not edits:
-        return motion
-    import soxr
-
-    from .edits import apply_edits
-
-    return apply_edits(motion, soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE), seed=seed)
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:

@@ -7,50 +7,35 @@ they were. Times are drawn in seconds, so a take has its blinks at the same mome
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
-
-from ..errors import LSFError
+from ..cues import SoundCues
 from ..motion import Motion
 from .blink import add_blinks
 from .gaze import add_gaze
+from .settings import DEFAULT, NONE, EditSettings, edit_settings
 from .settle import settle_ends
 from .smooth import smooth_motion
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-__all__ = ["add_blinks", "add_gaze", "apply_edits", "settle_ends", "smooth_motion"]
+__all__ = ["DEFAULT", "NONE", "EditSettings", "add_blinks", "add_gaze", "apply_edits", "edit_settings", "settle_ends",
+           "smooth_motion"]
 
 
 def apply_edits(
-    motion: Motion,
-    audio16k: NDArray[np.float32] | None = None,
-    *,
-    seed: int = 0,
-    blink: float = 1.0,
-    gaze: float = 1.0,
-    smooth: float = 0.0,
-    settle: float = 1.0,
+    motion: Motion, cues: SoundCues | None = None, settings: EditSettings = DEFAULT, *,
+    fps: float | None = None, frames: int | None = None, seed: int = 0,
 ) -> Motion:
-    """The motion with smoothing, rest at the ends, gaze and blinks, in that order; the argument is not changed.
+    """The motion at `fps` (None: its own) with its edits; the argument is not changed.
 
-    audio16k: (N,) float32, the sound that the motion belongs to (blinks like pauses); None: no pauses are known.
-    blink: how often, as a multiple of the usual rate. gaze: size of the small eye movements, 1 is usual.
-    smooth: standard deviation in frames of 1/50 s (20 ms) of a filter over time.
-    settle: length of the way from and to the neutral face at the ends, 1 is 0.10 s and 0.25 s.
-    Raises LSFError for a strength that is negative or not a number.
+    cues: of the sound that the motion belongs to, on the same clock; None: no pauses are known.
+    `settings.emotion` was applied where both deliveries were at hand, see RawTake.mix.
     """
-    for name, strength in (("blink", blink), ("gaze", gaze), ("smooth", smooth), ("settle", settle)):
-        if not (math.isfinite(strength) and strength >= 0):
-            raise LSFError(f"The edit '{name}' has the strength {strength}; it must be 0 (off) or more.")
-    if smooth:
-        motion = smooth_motion(motion, 0.02 * smooth)
-    if settle:
-        motion = settle_ends(motion, settle)
-    if gaze:
-        motion = add_gaze(motion, seed=seed, strength=gaze)
-    if blink:
-        motion = add_blinks(motion, audio16k, seed=seed, strength=blink)
+    if settings.smoothing:
+        motion = smooth_motion(motion, 0.04 * settings.smoothing)
+    if fps is not None:
+        motion = motion.resample(fps, frames)
+    if settings.settle:
+        motion = settle_ends(motion, settings.settle)
+    if settings.gaze:
+        motion = add_gaze(motion, seed=seed, strength=settings.gaze)
+    if settings.blink:
+        motion = add_blinks(motion, cues, seed=seed, strength=settings.blink)
     return motion

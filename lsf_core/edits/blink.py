@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arkit import INDEX
-from ..audio import voice_activity
+from ..cues import SoundCues
 from ..motion import Motion
 
 if TYPE_CHECKING:
@@ -57,25 +57,24 @@ class Blink:
 
 
 def plan_blinks(
-    seconds: float, speech: NDArray[np.bool_] | None = None, *, seed: int = 0, strength: float = 1.0, rate: float = 50.0
+    seconds: float, phrase_ends: NDArray[np.float64] | None = None, *, seed: int = 0, strength: float = 1.0
 ) -> list[Blink]:
     """When a face blinks in `seconds` of speech, in order of time.
 
-    speech: (T,) bool at `rate` from `voice_activity`, None if nothing is known. strength: multiple of the usual rate
-    (above 1 a little less than that, as two blinks keep MIN_GAP).
+    phrase_ends: (E,) seconds, None if nothing is known. strength: multiple of the usual rate (above 1 a little less
+    than that, as two blinks keep MIN_GAP).
     """
     if strength <= 0:
         return []
     rng = np.random.default_rng([_STREAM, abs(int(seed))])
     mean = 60.0 / (RATE_PER_MINUTE * strength)
-    phrase_ends = _phrase_ends(speech, rate)
     blinks: list[Blink] = []
     # The mean of a log-normal is exp(mu + sigma^2 / 2). The first blink comes somewhere within an interval.
     clock = float(mean * rng.uniform(0.1, 1.0))
     while clock < seconds:
         time = clock
         pull, late, shape = rng.random(), rng.normal(0.08, 0.05), rng.random(3)
-        if len(phrase_ends):
+        if phrase_ends is not None and len(phrase_ends):
             end = float(phrase_ends[np.abs(phrase_ends - time).argmin()])
             if abs(end - time) < PHRASE_REACH and pull < PHRASE_PULL:
                 time = end + late
@@ -89,23 +88,21 @@ def plan_blinks(
     return blinks
 
 
-def add_blinks(
-    motion: Motion, audio16k: NDArray[np.float32] | None = None, *, seed: int = 0, strength: float = 1.0
-) -> Motion:
+def add_blinks(motion: Motion, cues: SoundCues | None = None, *, seed: int = 0, strength: float = 1.0) -> Motion:
     """The motion with blinks, joined to its own eyeBlink by the maximum.
 
     A blink that falls on widened eyes waits until they narrow, at most 1.5 s, else it is left out; one within 0.4 s of
     a blink that the motion already has is left out too. Each is moved by less than half a frame, so that one frame
     holds the closed lids even at 24 fps. eyeWide gives way while the lids are down.
     """
-    speech = None if audio16k is None else voice_activity(audio16k)
+    ends = None if cues is None else cues.phrase_ends()
     times = np.arange(len(motion)) / motion.fps
     weights = motion.weights.copy()
     wide = weights[:, _WIDE].max(axis=1)
     own = weights[:, _BLINK].max(axis=1) > OWN_BLINK
     lid = np.zeros(len(motion))
     last = -MIN_GAP
-    for blink in plan_blinks(motion.seconds, speech, seed=seed, strength=strength):
+    for blink in plan_blinks(motion.seconds, ends, seed=seed, strength=strength):
         frame = _wait_for(wide <= WIDE_LIMIT, round(blink.time * motion.fps), round(1.5 * motion.fps))
         if frame is None:
             continue
@@ -126,10 +123,3 @@ def _wait_for(allowed: NDArray[np.bool_], frame: int, patience: int) -> int | No
     """The first allowed frame from `frame` on, within `patience` frames."""
     hits = np.flatnonzero(allowed[frame : frame + patience + 1])
     return frame + int(hits[0]) if len(hits) else None
-
-
-def _phrase_ends(speech: NDArray[np.bool_] | None, rate: float) -> NDArray[np.float64]:
-    """Seconds at which a stretch of speech ends."""
-    if speech is None or not len(speech):
-        return np.zeros(0)
-    return (np.flatnonzero(speech[:-1] & ~speech[1:]) + 1) / rate

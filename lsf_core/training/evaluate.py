@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..animator import load_model
 from ..arkit import ARKIT_NAMES, IDENTITY_DIM
 from ..audio import load_audio
+from ..edits import edit_settings
 from ..motion import Motion
 from ..speech import FEATURE_RATE
 from .baseline import energy_motion
@@ -67,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         else:
             identity = np.zeros((len(batch), IDENTITY_DIM), np.float32)
             raw = animator.raw_weights(samples, identity, [args.seed] * len(batch), args.temperature)
-            motions = [r.finish(x, fps=args.fps, seed=args.seed, emotion_strength=args.emotion_strength,
-                                edits=not args.no_edits) for r, x in zip(raw, samples, strict=True)]
+            settings = edit_settings(args.emotion_strength, not args.no_edits)
+            motions = [take.finish(settings, fps=args.fps, seed=args.seed) for take in raw]
         for clip, motion in zip(batch, motions, strict=True):
             path = args.out / clip.with_suffix(".npz")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -129,15 +129,18 @@ def animate(seconds: float) -> Callable[[Stopwatch, str], None]:
     return measure
 
 
-def edits_again(watch: Stopwatch, device: str) -> None:
-    from lsf_core.arkit import ARKIT_NAMES
-    from lsf_core.edits import apply_edits
-    from lsf_core.motion import Motion
+def edits_again(seconds: float) -> Callable[[Stopwatch, str], None]:
+    def measure(watch: Stopwatch, device: str) -> None:
+        from lsf_core.edits import EditSettings
+        from lsf_core.rawtake import RawTake
 
-    audio = speech(300.0)
-    motion = Motion(ARKIT_NAMES, np.random.default_rng(0).random((9000, 52)), FPS)
-    with watch.running():
-        apply_edits(motion, audio, smooth=1.0)
+        audio = speech(seconds)
+        neutral, emotional = np.random.default_rng(0).random((2, round(50 * seconds), 52), np.float32)
+        take = RawTake.of(neutral, emotional, audio)
+        with watch.running():
+            take.finish(EditSettings(smoothing=1.0), fps=FPS)
+
+    return measure
 
 
 def identity(watch: Stopwatch, device: str) -> None:
@@ -241,7 +244,8 @@ ROWS: dict[str, tuple[str, Callable[[Stopwatch, str], None]]] = {
     "load": ("loading the network", model_load),
     "animate-10s": ("animating 10 s", animate(10.0)),
     "animate-5min": ("animating 5 min", animate(300.0)),
-    "edits": ("edits of 5 min again, without the network", edits_again),
+    "edits-60": ("edits of 60 s again, without the network", edits_again(60.0)),
+    "edits": ("edits of 5 min again, without the network", edits_again(300.0)),
     "identity": ("reading a face's identity", identity),
     "rig": ("rigging the demo head", rig(0)),
     "rig-large": ("rigging it subdivided", rig(1)),

@@ -42,8 +42,8 @@ def test_frames_do_not_change_when_other_audio_is_appended(model, speech):
     short, long = raw(model, [clip])[0], raw(model, [longer])[0]
     last_window = len(short.emotional) - WINDOW
     assert last_window == 12 * 50
-    np.testing.assert_allclose(long.emotional[:last_window], short.emotional[:last_window], atol=2e-5)
-    np.testing.assert_allclose(long.neutral[:last_window], short.neutral[:last_window], atol=2e-5)
+    np.testing.assert_allclose(long.emotional[:last_window], short.emotional[:last_window], atol=1e-4)
+    np.testing.assert_allclose(long.neutral[:last_window], short.neutral[:last_window], atol=1e-4)
 
 
 def test_a_clip_is_animated_alike_alone_and_in_any_batch(model, speech):

@@ -11,12 +11,14 @@ import pytest
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.audio import SAMPLE_RATE, load_audio
-from lsf_core.edits import add_blinks, add_gaze, apply_edits, settle_ends, smooth_motion
+from lsf_core.cues import listen
+from lsf_core.edits import NONE, EditSettings, add_blinks, add_gaze, apply_edits, settle_ends, smooth_motion
 from lsf_core.edits.blink import MIN_GAP, plan_blinks
 from lsf_core.errors import LSFError
 from lsf_core.motion import Motion
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo" / "speech.ogg"
+DEMO_CUES = listen(load_audio(DEMO), 383)
 UPPER_FACE = ("eyeBlink", "eyeLook", "eyeWide")
 
 
@@ -45,21 +47,20 @@ def phrases(count: int = 20) -> np.ndarray:
 
 
 def test_the_same_seed_gives_the_same_take_and_another_seed_another():
-    audio = load_audio(DEMO)
-    first, again, other = (apply_edits(still(8.0), audio, seed=seed).weights for seed in (3, 3, 4))
+    first, again, other = (apply_edits(still(8.0), DEMO_CUES, seed=seed).weights for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_strength_zero_is_off():
     motion = still(8.0, jawOpen=0.3)
-    out = apply_edits(motion, load_audio(DEMO), blink=0, gaze=0, smooth=0, settle=0)
+    out = apply_edits(motion, DEMO_CUES, NONE)
     assert np.array_equal(out.weights, motion.weights)
 
 
 def test_switching_one_edit_off_leaves_the_others_as_they_were():
     both = apply_edits(still(), seed=5)
-    blinks, gaze = apply_edits(still(), seed=5, gaze=0), apply_edits(still(), seed=5, blink=0)
+    blinks, gaze = (apply_edits(still(), None, EditSettings(**{edit: 0}), seed=5) for edit in ("gaze", "blink"))
     assert np.array_equal(both["eyeBlinkLeft"], blinks["eyeBlinkLeft"])
     assert np.array_equal(both["eyeLookUpLeft"], gaze["eyeLookUpLeft"])
 
@@ -67,24 +68,24 @@ def test_switching_one_edit_off_leaves_the_others_as_they_were():
 def test_the_motion_given_is_not_changed():
     motion = still(eyeWideLeft=0.2)
     before = motion.weights.copy()
-    apply_edits(motion, phrases(), smooth=1.0)
+    apply_edits(motion, listen(phrases(), 3000), EditSettings(smoothing=1.0))
     assert np.array_equal(motion.weights, before)
 
 
 def test_blinks_and_gaze_touch_nothing_but_the_eyes():
     rng = np.random.default_rng(0)
     motion = Motion(ARKIT_NAMES, rng.random((300, 52)), 30)
-    out = apply_edits(motion, seed=1, settle=0)
+    out = apply_edits(motion, None, EditSettings(settle=0), seed=1)
     for name in ARKIT_NAMES:
         if not name.startswith(UPPER_FACE):
             assert np.array_equal(out[name], motion[name]), name
 
 
-@pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
-@pytest.mark.parametrize("edit", ["blink", "gaze", "smooth", "settle"])
+@pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), "much", None, True])
+@pytest.mark.parametrize("edit", ["emotion", "smoothing", "blink", "gaze", "settle"])
 def test_a_strength_that_makes_no_sense_is_refused_by_name(edit, strength):
     with pytest.raises(LSFError, match=f"'{edit}' has the strength"):
-        apply_edits(still(1.0), **{edit: strength})
+        EditSettings(**{edit: strength})
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0])
@@ -94,7 +95,7 @@ def test_short_clips_pass(seconds):
 
 def test_head_rotation_is_carried_along():
     motion = Motion(ARKIT_NAMES, np.zeros((90, 52)), 30, np.ones((90, 3)))
-    out = apply_edits(motion, smooth=1.0, settle=0)
+    out = apply_edits(motion, None, EditSettings(smoothing=1.0, settle=0))
     assert out.head_rotation is not None
     assert out.head_rotation == pytest.approx(1.0)
 
@@ -105,11 +106,11 @@ def test_edits_need_nothing_but_numpy():
         "import sys\n"
         "for name in ('torch', 'scipy', 'soundfile', 'soxr', 'av', 'librosa'): sys.modules[name] = None\n"
         "import numpy as np\n"
-        "from lsf_core.arkit import ARKIT_NAMES\n"
-        "from lsf_core.edits import apply_edits\n"
-        "from lsf_core.motion import Motion\n"
+        "from lsf_core.edits import EditSettings\n"
+        "from lsf_core.rawtake import RawTake\n"
         "rng = np.random.default_rng(0)\n"
-        "apply_edits(Motion(ARKIT_NAMES, np.zeros((300, 52)), 30), rng.random(160000, np.float32), smooth=1)\n"
+        "take = RawTake.of(rng.random((500, 52)), rng.random((500, 52)), rng.random(160000, np.float32))\n"
+        "RawTake.from_bytes(take.to_bytes()).finish(EditSettings(smoothing=1), fps=30)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=DEMO.parents[2])
 
@@ -167,9 +168,9 @@ def test_both_lids_blink_together():
 
 
 def test_blinks_gather_at_the_ends_of_phrases():
-    audio = phrases()
-    seconds = len(audio) / SAMPLE_RATE
-    after = np.concatenate([(blinks_of(add_blinks(still(seconds), audio, seed=s)) - 2.0) % 3.0 for s in range(20)])
+    cues = listen(phrases(), 3000)
+    seconds = cues.seconds
+    after = np.concatenate([(blinks_of(add_blinks(still(seconds), cues, seed=s)) - 2.0) % 3.0 for s in range(20)])
     without = np.concatenate([(blinks_of(add_blinks(still(seconds), None, seed=s)) - 2.0) % 3.0 for s in range(20)])
     # a blink within the 0.4 s after a phrase's end would have a chance of 0.4 / 3 by itself
     assert np.mean(without < 0.4) < 0.2

@@ -1,0 +1,150 @@
+"""RawTake: what the network made of one clip, kept so that every edit can be changed without running it again.
+
+It holds the two deliveries (neutral, and as the voice feels) and the cues of the sound, at 50 Hz. `finish` makes the
+take of it. Numpy alone: Blender's side loads it from the .blend and finishes it in its own Python.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arkit import ARKIT_NAMES
+from .cues import TENTHS, SoundCues, listen
+from .edits import DEFAULT, EditSettings, apply_edits
+from .errors import LSFError
+from .filters import gaussian
+from .lips import keep_gap
+from .motion import Motion, frame_count, save_arrays
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[Any]
+
+FEELING_SMOOTHING = 10.0
+"""Frames, sigma: 0.2 s. A feeling that comes and goes faster is doubt, not acting."""
+
+FORMAT = 1
+_STEPS = 1 << 14  # steps per unit of weight in a file: 16 bits reach from -2 to 2, an eighth of a visible difference
+
+
+@dataclass(frozen=True, eq=False)
+class RawTake:
+    """One clip before edits. neutral, emotional: (F, 52) float32, as the network gives them, a hair outside [0, 1] too;
+    cues: of the sound, F frames. Values are rounded to 1 / 16384, so that a take from a file finishes bit by bit like
+    the one that was saved. Raises LSFError for shapes that do not fit, NaN or infinite values.
+    """
+
+    neutral: Floats
+    emotional: Floats
+    cues: SoundCues
+
+    def __post_init__(self) -> None:
+        for name in ("neutral", "emotional"):
+            values = np.asarray(getattr(self, name), np.float32)
+            if values.shape != (len(self.cues), len(ARKIT_NAMES)) or not len(values):
+                raise LSFError(f"The raw take's {name} weights have the shape {values.shape}; "
+                               f"{(max(1, len(self.cues)), len(ARKIT_NAMES))} is needed. Animate again.")
+            if not np.isfinite(values).all():
+                raise LSFError(f"The raw take's {name} weights hold NaN or infinite values. Animate again.")
+            object.__setattr__(self, name, _to_steps(values).astype(np.float32) / _STEPS)
+
+    @staticmethod
+    def of(neutral: Floats, emotional: Floats, samples: Floats) -> RawTake:
+        """From the network's weights (F, 52) at 50 Hz and the sound they were made from, (N,) float at 16 kHz."""
+        return RawTake(neutral, emotional, listen(samples, len(neutral)))
+
+    @property
+    def rate(self) -> float:
+        """Frames per second on the timeline: 50, or more where the sound is played faster."""
+        return self.cues.rate
+
+    @property
+    def seconds(self) -> float:
+        """Length of the sound."""
+        return self.cues.seconds
+
+    def retimed(self, speed: float) -> RawTake:
+        """The take of the same sound played `speed` times as fast."""
+        return replace(self, cues=self.cues.retimed(speed))
+
+    def mix(self, strength: float) -> Floats:
+        """Weights (F, 52) in [0, 1] with the emotion at `strength`: 0 none, 1 as heard, 2 twice that.
+
+        What the emotion adds is smoothed over FEELING_SMOOTHING, and whatever it does, the lips open and close as in
+        the neutral delivery.
+        """
+        added = gaussian(self.emotional - self.neutral, FEELING_SMOOTHING)
+        return keep_gap(self.neutral + strength * added, self.neutral).astype(np.float32)
+
+    def finish(self, settings: EditSettings = DEFAULT, *, fps: float, frames: int | None = None,
+               seed: int = 0) -> Motion:
+        """The take at `fps` with its edits; frame i lies at i / fps. The same seed gives the same take.
+
+        frames: None for ceil(seconds * fps). Raises LSFError for a frame rate that is none.
+        """
+        if frames is None:
+            frames = frame_count(self.seconds, fps)
+        motion = Motion(ARKIT_NAMES, self.mix(settings.emotion), self.rate)
+        return apply_edits(motion, self.cues, settings, fps=fps, frames=frames, seed=seed)
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .npz, whole or not at all. Raises LSFError where it cannot be written."""
+        save_arrays(path, self._arrays())
+
+    def to_bytes(self) -> bytes:
+        """The same file, packed, to be kept elsewhere (a text or property of a .blend): about 0.3 MB a minute."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **self._arrays())  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> RawTake:
+        """Read what `save` wrote. Raises LSFError if there is none, it is damaged, or of a later version."""
+        name = os.fspath(path)
+        try:
+            with open(name, "rb") as file:
+                return RawTake.from_bytes(file.read(), name)
+        except OSError as error:
+            raise LSFError(f"The raw take cannot be read: '{name}' ({error.strerror}). Check the path.") from error
+
+    @staticmethod
+    def from_bytes(data: bytes, name: str = "The raw take") -> RawTake:
+        """Read what `to_bytes` or `save` wrote; `name` is what an error calls it. Raises LSFError."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                a = {key: file[key] for key in file.files}
+            if int(a["format"]) > FORMAT:
+                raise LSFError(f"{name} was made by a later version of LSF-Animation. Update the add-on.")
+            if [str(n) for n in a["names"]] != list(ARKIT_NAMES):
+                raise LSFError(f"{name} does not have the 52 ARKit shapes in their order. Animate again.")
+            cues = SoundCues(a["voiced"].astype(bool), a["loudness"].astype(np.float32) / TENTHS,
+                             a["pitch"].astype(np.float32) / TENTHS, float(a["seconds"]), float(a["rate"]))
+            return RawTake(a["neutral"].astype(np.float32) / _STEPS, a["emotional"].astype(np.float32) / _STEPS, cues)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            raise LSFError(f"{name} cannot be read ({error}). It is damaged or no raw take. Animate again.") from error
+
+    def _arrays(self) -> dict[str, NDArray]:
+        return {
+            "format": np.array(FORMAT), "names": np.array(ARKIT_NAMES), "rate": np.array(self.rate),
+            "seconds": np.array(self.seconds),
+            "neutral": _to_steps(self.neutral), "emotional": _to_steps(self.emotional),
+            "voiced": self.cues.voiced.astype(np.uint8), "loudness": _to_tenths(self.cues.loudness),
+            "pitch": _to_tenths(self.cues.pitch),
+        }
+
+
+def _to_steps(weights: Floats) -> NDArray[np.int16]:
+    return np.clip(np.round(weights * _STEPS), -2 * _STEPS, 2 * _STEPS - 1).astype(np.int16)
+
+
+def _to_tenths(values: Floats) -> NDArray[np.int16]:
+    return np.round(values * TENTHS).astype(np.int16)
