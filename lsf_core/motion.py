@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MOUTH = tuple(i for name, i in INDEX.items() if name.startswith(("jaw", "mouth", "tongue")))
 LIDS = tuple(i for name, i in INDEX.items() if name.startswith(("eyeBlink", "eyeSquint", "eyeWide", "eyeLookDown")))
 
-_GAP_PROMINENCE_MM = 1.5  # a dip of the lip gap by less than this is not a closure anybody would miss
-_LID_PROMINENCE = 0.3  # of a blink's travel
+GAP_PROMINENCE_MM = 1.5  # a dip of the lip gap by less than this is not a closure anybody would miss
+LID_PROMINENCE = 0.3  # of a blink's travel
 
 
 MAX_FPS = 1e6
@@ -99,8 +99,8 @@ class Motion:
         weights = _interpolate(self.weights, where)
         lids = 1.0 - np.maximum(self["eyeBlinkLeft"], self["eyeBlinkRight"])
         for columns, opening, prominence in (
-            (MOUTH, self.lip_gap_mm(), _GAP_PROMINENCE_MM),
-            (LIDS, lids, _LID_PROMINENCE),
+            (MOUTH, self.lip_gap_mm(), GAP_PROMINENCE_MM),
+            (LIDS, lids, LID_PROMINENCE),
         ):
             snapped = _snap_to_minima(where, opening, prominence)
             moved = np.flatnonzero(snapped != where)
@@ -219,7 +219,7 @@ def _snap_to_minima(where: NDArray, opening: Floats, prominence: float) -> NDArr
         return snapped
     step = where[1] - where[0]
     claimed: dict[int, float] = {}
-    for start, end in _minima(opening, prominence):
+    for start, end in minima(opening, prominence):
         if np.ceil(start / step - 1e-9) * step <= end + 1e-9:
             continue
         middle = (start + end) / 2
@@ -232,7 +232,7 @@ def _snap_to_minima(where: NDArray, opening: Floats, prominence: float) -> NDArr
     return snapped
 
 
-def _minima(curve: Floats, prominence: float) -> Sequence[tuple[int, int]]:
+def minima(curve: Floats, prominence: float) -> Sequence[tuple[int, int]]:
     """(first, last) frame of each stretch of lowest values that `prominence` is fallen to and climbed from.
 
     The end of the curve closes a stretch without a climb; its beginning opens none, as frame 0 is always sampled.
