@@ -73,7 +73,7 @@ def test_stages(main: Path, others: dict[str, Path], reports: Path) -> list[Stag
 
     def pytest(name: str, python: Path, folders: list[str], **variables: str) -> Stage:
         report = reports / f"{name.split()[0]}.xml"
-        options = ["-q", "--durations=10", f"--junitxml={report}"]
+        options = ["-q", "-rs", "--durations=10", f"--junitxml={report}"]
         return Stage(f"pytest {name}", [str(python), "-m", "pytest", *options, *folders], variables, report)
 
     engine = {"LSF_ENGINE_PYTHON": str(main)}
@@ -83,6 +83,7 @@ def test_stages(main: Path, others: dict[str, Path], reports: Path) -> list[Stag
         pytest("core", main, ["tests/core"]),
         pytest("blender4.5", main, ["tests/blender"], **engine),
         *(pytest(f"blender{version}", python, ["tests/blender"], **engine) for version, python in others.items()),
+        pytest("gui (Debian's Blender 4.3 in a window)", main, ["tests/gui"], **engine),
     ]
 
 
