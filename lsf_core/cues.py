@@ -13,6 +13,7 @@ import numpy as np
 
 from .audio import SAMPLE_RATE, loudness_db, voice_activity
 from .errors import LSFError
+from .filters import smoothstep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +64,23 @@ class SoundCues:
             raise LSFError(f"The speed is {speed}; it must be more than 0.")
         return replace(self, seconds=self.seconds / speed, rate=self.rate * speed)
 
+    def at(self, values: Floats, times: Floats) -> Floats:
+        """Values (F,) of these frames, interpolated at `times` (G,) in seconds; the ends are held."""
+        return np.interp(times * self.rate, np.arange(len(self)), values)
+
+    def spoken(self, times: Floats) -> Floats:
+        """How surely somebody speaks at `times` (G,): 1 in speech and up to 0.1 s from it, 0 farther off than 0.2 s.
+
+        The closure of a p lies before the first sound of it, that of a last m after the last.
+        """
+        if not self.voiced.any():
+            return np.zeros(len(times))
+        ends = self.phrases()
+        after = np.searchsorted(ends[:, 0], times, side="right")
+        before = np.concatenate([[-np.inf], ends[:, 1]])[after]  # the end of the phrase that began last
+        coming = np.concatenate([ends[:, 0], [np.inf]])[after]
+        return 1.0 - smoothstep(np.minimum(np.maximum(times - before, 0.0), coming - times), 0.1, 0.2)
+
     def phrases(self) -> Floats:
         """(P, 2) seconds at which stretches of speech begin and end. Pauses under 0.2 s part no phrases."""
         padded = np.concatenate([[False], self.voiced, [False]]).astype(np.int8)
@@ -88,12 +106,6 @@ def listen(samples: Floats, frames: int) -> SoundCues:
     voiced = fitted(voice_activity(samples, CUE_RATE))
     return SoundCues(voiced, fitted(loudness_db(samples, CUE_RATE)), fitted(pitch_hz(samples, voiced)),
                       len(samples) / SAMPLE_RATE)
-
-
-def silence(frames: int, rate: float = CUE_RATE) -> SoundCues:
-    """The cues of a motion of which no sound is known."""
-    return SoundCues(np.zeros(frames, bool), np.full(frames, -100, np.float32), np.zeros(frames, np.float32),
-                     frames / rate, rate)
 
 
 def pitch_hz(samples: Floats, where: NDArray[np.bool_]) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arkit import INDEX
+from .filters import smoothstep
 
 # Lip gap in mm per unit of weight, in ARKIT_NAMES order: y of the inner middle of the upper lip (vertex 5533) less
 # that of the lower lip (5517) in each expression of ICT-FaceKit (MIT licence; Li et al. 2020), times 10 as that
@@ -45,4 +46,55 @@ def keep_gap(weights: np.ndarray, words: np.ndarray) -> np.ndarray:
         if gives_up_only:
             wanted = np.minimum(np.maximum(wanted, words[:, shapes]), w[:, shapes])
         w[:, shapes] = np.clip(wanted, 0.0, 1.0)
+    return w
+
+
+CLOSED, OPEN = 0.08, 0.2
+"""Shares of the take's usual opening (95th percentile of the gap): lips nearer than the first count as closed, lips
+wider than the second as open."""
+
+_LIFTS = [INDEX[name + side] for name in ("mouthLowerDown", "mouthUpperUp") for side in ("Left", "Right")]
+_JAW, _CLOSE = INDEX["jawOpen"], INDEX["mouthClose"]
+
+
+def closedness(gap: np.ndarray) -> np.ndarray:
+    """(F,) from 1, lips closed, to 0, lips open, for a lip gap (F,) in mm. All 1 for a mouth that never opens."""
+    usual = float(np.percentile(gap, 95))
+    if usual <= 0:
+        return np.ones(len(gap))
+    return 1.0 - smoothstep(gap / usual, CLOSED, OPEN)
+
+
+def keep_closures(weights: np.ndarray, before: np.ndarray, spoken: np.ndarray | None = None) -> np.ndarray:
+    """`weights` (F, 52) with lips closed wherever they are closed in `before` (F, 52), however both differ elsewhere.
+
+    spoken: (F,) 0 to 1, where closures matter (a mouth may hang open in a pause); None: everywhere. Closed lips stay as
+    near as they were, or nearer in the same measure as the whole take opens less. Returns new weights in [0, 1].
+    """
+    was, now = np.maximum(before @ GAP_ROW, 0.0), np.maximum(weights @ GAP_ROW, 0.0)
+    usual = float(np.percentile(was, 95))
+    less = min(1.0, float(np.percentile(now, 95)) / usual) if usual > 0 else 1.0
+    closed = closedness(was) if spoken is None else closedness(was) * spoken
+    return close_by(weights, closed * np.maximum(now - less * was, 0.0))
+
+
+def close_by(weights: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """`weights` (F, 52) with lips nearer by `gap` (F,) mm: lips that are drawn apart give way, then mouthClose brings
+    them together as far as the jaw is open, then the jaw gives way, at last mouthClose alone. Returns new weights."""
+    w = weights.copy()
+    left = np.array(gap, np.float64)
+    todo = np.flatnonzero(left > 1e-6)
+    if not len(todo):
+        return w
+    part, left = w[todo], left[todo]
+    lifted = part[:, _LIFTS] @ GAP_ROW[_LIFTS]
+    share = np.clip(left / np.maximum(lifted, 1e-9), 0.0, 1.0)
+    part[:, _LIFTS] *= (1.0 - share)[:, None]
+    left -= share * lifted
+    for shape, limit in ((_CLOSE, np.maximum(0.9 * part[:, _JAW], part[:, _CLOSE])), (_JAW, 0.0), (_CLOSE, 1.0)):
+        moved = np.clip(part[:, shape] - left / GAP_ROW[shape], 0.0, 1.0)
+        moved = np.minimum(moved, limit) if shape == _CLOSE else moved
+        left += (moved - part[:, shape]) * GAP_ROW[shape]
+        part[:, shape] = moved
+    w[todo] = part
     return w

@@ -1,4 +1,5 @@
-"""Edits: what is laid over the network's motion without running the network again.
+"""Edits: what is laid over the network's motion without running the network again. What each does, by which published
+figures, and why it is so by default: docs/edits.md.
 
 Each edit is a function of its own file, takes a Motion and gives a new one, has one strength that is 0 for off, and
 draws its chances from the seed: the same seed gives the same take, and switching one edit off leaves the others as
@@ -9,14 +10,22 @@ from __future__ import annotations
 
 from ..cues import SoundCues
 from ..motion import Motion
+from .asymmetry import add_asymmetry
 from .blink import add_blinks
+from .breath import add_breath
+from .closure import press_lips
 from .gaze import add_gaze
-from .settings import DEFAULT, NONE, EditSettings, edit_settings
-from .settle import settle_ends
+from .head import add_head
+from .settings import DEFAULT, NONE, PRESETS, STRENGTHS, EditSettings, edit_settings
+from .settle import settle_ends, still_pauses
+from .shapes import mix_shapes, scale_regions
 from .smooth import smooth_motion
 
-__all__ = ["DEFAULT", "NONE", "EditSettings", "add_blinks", "add_gaze", "apply_edits", "edit_settings", "settle_ends",
-           "smooth_motion"]
+__all__ = ["DEFAULT", "NONE", "PRESETS", "STRENGTHS", "EditSettings", "add_asymmetry", "add_blinks", "add_breath",
+           "add_gaze", "add_head", "apply_edits", "edit_settings", "mix_shapes", "press_lips", "scale_regions",
+           "settle_ends", "smooth_motion", "still_pauses"]
+
+SMOOTHING_SECONDS = 0.04
 
 
 def apply_edits(
@@ -25,17 +34,30 @@ def apply_edits(
 ) -> Motion:
     """The motion at `fps` (None: its own) with its edits; the argument is not changed.
 
-    cues: of the sound that the motion belongs to, on the same clock; None: no pauses are known.
-    `settings.emotion` was applied where both deliveries were at hand, see RawTake.mix.
+    cues: of the sound that the motion belongs to, on the same clock. None: no sound is known; then nobody breathes or
+    moves the head, and blinks and looks come at any time. `settings.emotion` was applied where both deliveries were at
+    hand, see RawTake.mix. What the mouth does is edited before the motion is resampled, which keeps its closures; lids,
+    eyes and head come after, drawn for the very frames.
     """
     if settings.smoothing:
-        motion = smooth_motion(motion, 0.04 * settings.smoothing)
+        motion = smooth_motion(motion, SMOOTHING_SECONDS * settings.smoothing)
+    motion = scale_regions(motion, settings, cues)
+    if settings.closure:
+        motion = press_lips(motion, cues, settings.closure)
+    if settings.asymmetry:
+        motion = add_asymmetry(motion, seed=seed, strength=settings.asymmetry)
+    if settings.settle and cues is not None:
+        motion = still_pauses(motion, cues, settings.settle)
+    if settings.breath and cues is not None:
+        motion = add_breath(motion, cues, seed=seed, strength=settings.breath)
     if fps is not None:
         motion = motion.resample(fps, frames)
     if settings.settle:
         motion = settle_ends(motion, settings.settle)
     if settings.gaze:
-        motion = add_gaze(motion, seed=seed, strength=settings.gaze)
+        motion = add_gaze(motion, cues, seed=seed, strength=settings.gaze)
     if settings.blink:
         motion = add_blinks(motion, cues, seed=seed, strength=settings.blink)
-    return motion
+    if settings.head and cues is not None:
+        motion = add_head(motion, cues, seed=seed, strength=settings.head)
+    return mix_shapes(motion, settings, cues)

@@ -20,6 +20,7 @@ import numpy as np
 from ..arkit import INDEX
 from ..cues import SoundCues
 from ..motion import Motion
+from .chance import stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,10 +33,13 @@ WIDE_LIMIT = 0.35  # eyeWide above this is a stare, fear or surprise: not broken
 OWN_BLINK = 0.5  # eyeBlink of the motion itself above this counts as a blink already there
 END_MARGIN = 0.15  # seconds kept free at both ends, so that no clip begins or ends with closed lids
 
+LOOK_DOWN_LID = 0.37  # of the eye's opening that eyeLookDown at 1 has closed already (measured on the template head)
+
 _INTERVAL_SPREAD = 0.5  # standard deviation of the log of the intervals
-_STREAM = 0xB1  # the seed's own stream of chances, so that other edits do not shift it
+_STREAM = 0xB1
 
 _BLINK = (INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"])
+_LOOK_DOWN = (INDEX["eyeLookDownLeft"], INDEX["eyeLookDownRight"])
 _WIDE = (INDEX["eyeWideLeft"], INDEX["eyeWideRight"])
 
 
@@ -64,9 +68,7 @@ def plan_blinks(
     phrase_ends: (E,) seconds, None if nothing is known. strength: multiple of the usual rate (above 1 a little less
     than that, as two blinks keep MIN_GAP).
     """
-    if strength <= 0:
-        return []
-    rng = np.random.default_rng([_STREAM, abs(int(seed))])
+    rng = stream(_STREAM, seed)
     mean = 60.0 / (RATE_PER_MINUTE * strength)
     blinks: list[Blink] = []
     # The mean of a log-normal is exp(mu + sigma^2 / 2). The first blink comes somewhere within an interval.
@@ -93,7 +95,8 @@ def add_blinks(motion: Motion, cues: SoundCues | None = None, *, seed: int = 0, 
 
     A blink that falls on widened eyes waits until they narrow, at most 1.5 s, else it is left out; one within 0.4 s of
     a blink that the motion already has is left out too. Each is moved by less than half a frame, so that one frame
-    holds the closed lids even at 24 fps. eyeWide gives way while the lids are down.
+    holds the closed lids even at 24 fps. eyeWide gives way while the lids are down; lids that look down are closed by
+    less, or they would cut into the eye.
     """
     ends = None if cues is None else cues.phrase_ends()
     times = np.arange(len(motion)) / motion.fps
@@ -115,7 +118,7 @@ def add_blinks(motion: Motion, cues: SoundCues | None = None, *, seed: int = 0, 
         lid = np.maximum(lid, Blink(time, blink.closing, blink.closed, blink.opening).lid(times))
     lid32 = lid.astype(np.float32)[:, None]
     weights[:, _WIDE] *= 1 - lid32
-    weights[:, _BLINK] = np.maximum(weights[:, _BLINK], lid32)
+    weights[:, _BLINK] = np.maximum(weights[:, _BLINK], lid32 * (1 - LOOK_DOWN_LID * weights[:, _LOOK_DOWN]))
     return motion.with_weights(weights)
 
 

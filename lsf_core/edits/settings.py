@@ -3,44 +3,78 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from ..arkit import INDEX
 from ..errors import LSFError
 
 MAX_STRENGTH = 2.0
 
+STRENGTHS = {
+    "emotion": "What the voice's feeling adds to the neutral delivery: 0 none, 1 as heard",
+    "jaw": "How far the jaw opens; p, b and m stay closed",
+    "lips": "How much the lips shape the sounds; p, b and m stay closed",
+    "cheeks": "Cheeks and nose",
+    "brows": "Brows",
+    "eyes": "Lids of the performance: squint, wide, half closed; blinks and gaze have strengths of their own",
+    "smoothing": "Calm over time, 0 off; closed lips and blinks are kept",
+    "closure": "How firmly p, b and m are pressed, 0 as the network has it",
+    "blink": "How often the eyes blink",
+    "gaze": "How far the eyes wander, 0 not at all",
+    "head": "Head motion with the melody of the voice",
+    "asymmetry": "How much the two sides of the face differ",
+    "breath": "Breaths taken before phrases",
+    "settle": "How softly the face comes to rest in pauses and at both ends",
+}
+"""Every strength, 0 (off) to MAX_STRENGTH, in the order of a panel, with a line for its tooltip."""
+
+
+def _shapes() -> Any:
+    return field(default_factory=dict, hash=False)
+
 
 @dataclass(frozen=True)
 class EditSettings:
-    """What an artist adjusts without running the network again. Every strength goes from 0 (off) to 2.
+    """What an artist adjusts without running the network again: the STRENGTHS, and gain and offset of single shapes.
 
-    emotion: of what the voice's feeling adds, 1 as heard. smoothing: over time, 1 is a standard deviation of 40 ms.
-    blink: how often, as a multiple of the usual rate. gaze: size of the eye movements.
-    settle: length of the way from and to the neutral face at both ends.
-    Raises LSFError for a strength out of range.
+    gain: shape name -> factor from 0 to 2; offset: shape name -> addition from -1 to 1; both come last, after blinks
+    and gaze. Raises LSFError for a value out of range or a shape that there is not.
     """
 
     emotion: float = 1.0
+    jaw: float = 1.0
+    lips: float = 1.0
+    cheeks: float = 1.0
+    brows: float = 1.0
+    eyes: float = 1.0
     smoothing: float = 0.0
+    closure: float = 0.0
     blink: float = 1.0
     gaze: float = 1.0
+    head: float = 1.0
+    asymmetry: float = 1.0
+    breath: float = 1.0
     settle: float = 1.0
+    gain: Mapping[str, float] = _shapes()
+    offset: Mapping[str, float] = _shapes()
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _strength(field.name, getattr(self, field.name)))
+        for name in STRENGTHS:
+            object.__setattr__(self, name, _number(f"The edit '{name}' is", getattr(self, name), 0, MAX_STRENGTH))
+        for name, low, high, idle in (("gain", 0, MAX_STRENGTH, 1.0), ("offset", -1, 1, 0.0)):
+            object.__setattr__(self, name, _by_shape(name, getattr(self, name), low, high, idle))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers by name; `from_dict` makes the same settings of it."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Plain numbers by name, and gain and offset as plain dicts; `from_dict` makes the same settings of it."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**values, "gain": dict(self.gain), "offset": dict(self.offset)}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> EditSettings:
-        """Settings from names and numbers; what is missing has its default. Raises LSFError for unknown names."""
-        known = [field.name for field in fields(EditSettings)]
+        """Settings from `to_dict`'s; what is missing has its default. Raises LSFError for names that there are not."""
+        known = [f.name for f in fields(EditSettings)]
         unknown = [str(name) for name in values if name not in known]
         if unknown:
             raise LSFError(f"There is no edit called '{unknown[0]}'; there are {', '.join(known)}.")
@@ -61,17 +95,38 @@ class EditSettings:
         return EditSettings.from_dict(values)
 
 
-def _strength(name: str, value: object) -> float:
-    """The value as a float from 0 to MAX_STRENGTH, or LSFError."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) \
-            and 0 <= value <= MAX_STRENGTH:
+def _number(what: str, value: object, low: float, high: float) -> float:
+    """The value as a float from low to high, or LSFError."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high:  # NaN is not
         return float(value)
-    raise LSFError(f"The edit '{name}' has the strength {value!r}; it must be from 0 (off) to {MAX_STRENGTH:g}.")
+    raise LSFError(f"{what} {value!r}; it must be a number from {low:g} to {high:g}.")
+
+
+def _by_shape(what: str, values: object, low: float, high: float, idle: float) -> dict[str, float]:
+    """Checked values of shapes in ARKit's order, without those that change nothing."""
+    if not isinstance(values, Mapping):
+        raise LSFError(f"The {what} of shapes is {values!r}; it must be a table of shape names and numbers.")
+    unknown = [str(name) for name in values if name not in INDEX]
+    if unknown:
+        raise LSFError(f"The {what} names '{unknown[0]}', which is no ARKit shape. Names are spelled like 'jawOpen'.")
+    checked = {name: _number(f"The {what} of '{name}' is", values[name], low, high) for name in INDEX if name in values}
+    return {name: value for name, value in checked.items() if value != idle}
 
 
 DEFAULT = EditSettings()
-NONE = EditSettings(blink=0, gaze=0, settle=0)
+
+NONE = EditSettings(smoothing=0, closure=0, blink=0, gaze=0, head=0, asymmetry=0, breath=0, settle=0)
 """The network's motion alone."""
+
+PRESETS = {
+    "Natural": DEFAULT,
+    "Calm": EditSettings(emotion=0.7, brows=0.8, smoothing=0.5, gaze=0.6, head=0.6, asymmetry=0.7),
+    "Lively": EditSettings(emotion=1.4, cheeks=1.2, brows=1.3, gaze=1.2, head=1.5, asymmetry=1.4, breath=1.3),
+    "News reader": EditSettings(emotion=0.5, closure=0.5, gaze=0.3, head=0.5, asymmetry=0.6, breath=0.6),
+    "Mouth only": EditSettings(blink=0, gaze=0, head=0, brows=0, eyes=0),
+    "Network only": NONE,
+}
+"""Ready-made settings by name. 'Mouth only' leaves eyes, brows and head to the artist."""
 
 
 def edit_settings(emotion: float = 1.0, edits: bool = True) -> EditSettings:

@@ -1,17 +1,23 @@
-"""Rest at both ends of a take.
+"""Rest: at both ends of a take, and in the pauses of speech.
 
 Blender, like every animation program, holds the first key before a take and the last one after it. A strip that begins
-or ends in mid-speech would freeze the face there with its mouth half open.
+or ends in mid-speech would freeze the face there with its mouth half open. In a pause a mouth keeps still, but a
+network that hears room noise goes on muttering.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..motion import Motion
+from ..cues import SoundCues
+from ..filters import gaussian, smoothstep
+from ..motion import MOUTH, Motion
 
 IN_SECONDS = 0.10
 OUT_SECONDS = 0.25
+CALM_SECONDS = 0.3  # standard deviation of the filter that stills a mouth in pauses
+AFTER_SPEECH, BEFORE_SPEECH = 0.05, 0.12  # seconds of a pause that still belong to a last m, or to a coming p
+FADE_SECONDS = 0.12
 
 
 def settle_ends(motion: Motion, strength: float = 1.0) -> Motion:
@@ -28,3 +34,26 @@ def settle_ends(motion: Motion, strength: float = 1.0) -> Motion:
         ramp[:count] *= (0.5 - 0.5 * np.cos(np.pi * np.arange(count) / max(count, 1))).astype(np.float32)
     head = None if motion.head_rotation is None else motion.head_rotation * fade[:, None]
     return Motion(motion.names, motion.weights * fade[:, None], motion.fps, head)
+
+
+def still_pauses(motion: Motion, cues: SoundCues, strength: float = 1.0) -> Motion:
+    """The motion with its mouth under a slow filter in the pauses, CALM_SECONDS times `strength` wide.
+
+    A pause counts AFTER_SPEECH from its beginning and BEFORE_SPEECH from its end, both faded over FADE_SECONDS.
+    """
+    mouth = list(MOUTH)
+    times = np.arange(len(motion)) / motion.fps
+    phrases = cues.phrases()
+    before = np.concatenate([[-np.inf], phrases[:, 1]])
+    after = np.concatenate([phrases[:, 0], [np.inf]])
+    pause = np.searchsorted(phrases[:, 0], times, side="right")
+    inside = np.minimum(times - before[pause] - AFTER_SPEECH, after[pause] - times - BEFORE_SPEECH)
+    calm = smoothstep(inside, 0.0, FADE_SECONDS).astype(np.float32)[:, None]
+    if not calm.any():
+        return motion
+    weights = motion.weights.copy()
+    # Only what lies in the pause is heard by the filter, or the speech before it would be drawn into it.
+    share = gaussian(calm, CALM_SECONDS * strength * motion.fps)
+    slow = gaussian(calm * weights[:, mouth], CALM_SECONDS * strength * motion.fps) / np.maximum(share, 1e-3)
+    weights[:, mouth] += calm * (slow - weights[:, mouth])
+    return motion.with_weights(weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..filters import gaussian
 from ..motion import LIDS, MOUTH, Motion
 
 CLOSED_SHARE = 0.15  # lips count as closed below this share of the clip's 95th-percentile gap
@@ -17,30 +18,17 @@ def smooth_motion(motion: Motion, seconds: float) -> Motion:
     a smoothed blink is a half blink. Head rotation is filtered with the rest.
     """
     sigma = seconds * motion.fps
-    reach = int(np.ceil(3 * sigma))
-    if sigma <= 0 or reach < 1:
+    if sigma <= 0:
         return motion
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).astype(np.float32)
-    weights = _filter(motion.weights, kernel)
+    weights = gaussian(motion.weights, sigma)
     gap = motion.lip_gap_mm()
     limit = CLOSED_SHARE * float(np.percentile(gap, 95))
     keep = np.clip(_spread(gap <= limit, sigma), 0.0, 1.0)[:, None] if limit > 0 else np.ones((len(motion), 1))
     mouth, lids = list(MOUTH), list(LIDS)
     weights[:, mouth] += keep.astype(np.float32) * (motion.weights[:, mouth] - weights[:, mouth])
     weights[:, lids] = motion.weights[:, lids]
-    head = None if motion.head_rotation is None else _filter(motion.head_rotation, kernel)
+    head = None if motion.head_rotation is None else gaussian(motion.head_rotation, sigma)
     return Motion(motion.names, weights, motion.fps, head)
-
-
-def _filter(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Columns of `values` (F, C) convolved with an odd kernel, the ends held."""
-    reach = len(kernel) // 2
-    padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
-    out = np.zeros_like(values)
-    for i, share in enumerate(kernel):
-        out += share * padded[i : i + len(values)]
-    return out
 
 
 def _spread(mask: np.ndarray, sigma: float) -> np.ndarray:

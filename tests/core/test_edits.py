@@ -12,13 +12,30 @@ import pytest
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.audio import SAMPLE_RATE, load_audio
 from lsf_core.cues import listen
-from lsf_core.edits import NONE, EditSettings, add_blinks, add_gaze, apply_edits, settle_ends, smooth_motion
+from lsf_core.edits import (
+    NONE,
+    PRESETS,
+    EditSettings,
+    add_asymmetry,
+    add_blinks,
+    add_breath,
+    add_gaze,
+    add_head,
+    apply_edits,
+    press_lips,
+    settle_ends,
+    smooth_motion,
+    still_pauses,
+)
 from lsf_core.edits.blink import MIN_GAP, plan_blinks
 from lsf_core.errors import LSFError
+from lsf_core.lips import CLOSED
 from lsf_core.motion import Motion
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo" / "speech.ogg"
 DEMO_CUES = listen(load_audio(DEMO), 383)
+TEMPLATE = np.load(DEMO.parents[1] / "template_head.npz")
+SIDES = ("Left", "Right")
 UPPER_FACE = ("eyeBlink", "eyeLook", "eyeWide")
 
 
@@ -58,11 +75,17 @@ def test_strength_zero_is_off():
     assert np.array_equal(out.weights, motion.weights)
 
 
-def test_switching_one_edit_off_leaves_the_others_as_they_were():
-    both = apply_edits(still(), seed=5)
-    blinks, gaze = (apply_edits(still(), None, EditSettings(**{edit: 0}), seed=5) for edit in ("gaze", "blink"))
-    assert np.array_equal(both["eyeBlinkLeft"], blinks["eyeBlinkLeft"])
-    assert np.array_equal(both["eyeLookUpLeft"], gaze["eyeLookUpLeft"])
+@pytest.mark.parametrize("off", ["blink", "gaze", "head", "asymmetry", "breath"])
+def test_switching_one_edit_off_leaves_the_others_as_they_were(off):
+    motion, cues = still(15.0, mouthSmileLeft=0.3, mouthSmileRight=0.3), listen(phrases(5), 750)
+    all_on = apply_edits(motion, cues, seed=5)
+    one_off = apply_edits(motion, cues, EditSettings(**{off: 0}), seed=5)
+    for edit, shape in (("gaze", "eyeLookInLeft"), ("asymmetry", "mouthSmileLeft"), ("breath", "mouthLowerDownLeft")):
+        assert np.array_equal(all_on[shape], one_off[shape]) == (off != edit), edit
+    assert np.array_equal(blinks_of(all_on), blinks_of(one_off)) == (off != "blink")
+    if off != "head":
+        assert all_on.head_rotation is not None
+        assert np.array_equal(all_on.head_rotation, one_off.head_rotation)
 
 
 def test_the_motion_given_is_not_changed():
@@ -75,17 +98,10 @@ def test_the_motion_given_is_not_changed():
 def test_blinks_and_gaze_touch_nothing_but_the_eyes():
     rng = np.random.default_rng(0)
     motion = Motion(ARKIT_NAMES, rng.random((300, 52)), 30)
-    out = apply_edits(motion, None, EditSettings(settle=0), seed=1)
+    out = apply_edits(motion, None, EditSettings(settle=0, asymmetry=0), seed=1)
     for name in ARKIT_NAMES:
         if not name.startswith(UPPER_FACE):
             assert np.array_equal(out[name], motion[name]), name
-
-
-@pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), "much", None, True])
-@pytest.mark.parametrize("edit", ["emotion", "smoothing", "blink", "gaze", "settle"])
-def test_a_strength_that_makes_no_sense_is_refused_by_name(edit, strength):
-    with pytest.raises(LSFError, match=f"'{edit}' has the strength"):
-        EditSettings(**{edit: strength})
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0])
@@ -95,7 +111,7 @@ def test_short_clips_pass(seconds):
 
 def test_head_rotation_is_carried_along():
     motion = Motion(ARKIT_NAMES, np.zeros((90, 52)), 30, np.ones((90, 3)))
-    out = apply_edits(motion, None, EditSettings(smoothing=1.0, settle=0))
+    out = apply_edits(motion, None, EditSettings(smoothing=1.0, settle=0), fps=60, seed=0)
     assert out.head_rotation is not None
     assert out.head_rotation == pytest.approx(1.0)
 
@@ -113,6 +129,193 @@ def test_edits_need_nothing_but_numpy():
         "RawTake.from_bytes(take.to_bytes()).finish(EditSettings(smoothing=1), fps=30)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=DEMO.parents[2])
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_settings_survive_json_and_a_preset_is_its_own():
+    for name, preset in PRESETS.items():
+        assert EditSettings.from_json(preset.to_json()) == preset, name
+    own = EditSettings(jaw=1.3, gain={"mouthPucker": 1.5, "jawOpen": 1}, offset={"browInnerUp": -0.2})
+    assert EditSettings.from_json(own.to_json()) == own
+    assert own.gain == {"mouthPucker": 1.5}  # a gain of 1 is none
+    assert EditSettings.from_dict({"blink": 0}) == EditSettings(blink=0)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), "much", None, True])
+@pytest.mark.parametrize("edit", ["emotion", "smoothing", "settle"])
+def test_a_strength_that_makes_no_sense_is_refused_by_name(edit, strength):
+    with pytest.raises(LSFError, match=f"'{edit}' is .* from 0 to 2"):
+        EditSettings(**{edit: strength})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"blinks": 1}', "no edit called 'blinks'; there are emotion"),
+        ('{"gain": {"jawopen": 1}}', "'jawopen', which is no ARKit shape"),
+        ('{"gain": {"jawOpen": 3}}', "gain of 'jawOpen' is 3; it must be a number from 0 to 2"),
+        ('{"offset": {"jawOpen": "a"}}', "offset of 'jawOpen' is 'a'.* from -1 to 1"),
+        ('{"gain": [1]}', "must be a table"),
+        ("[1]", "JSON list"),
+        ("{", "not JSON"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_refused_in_words(text, words):
+    with pytest.raises(LSFError, match=words):
+        EditSettings.from_json(text)
+
+
+# ---------------------------------------------------------------- regions, gain and offset, closures
+
+
+def talking(seconds: float = 20.0) -> Motion:
+    """A mouth at 50 fps that opens by jaw and lips and shuts 60 to 100 ms long, every half second or so."""
+    rng = np.random.default_rng(0)
+    frames, names = int(50 * seconds), ("jawOpen", "mouthFunnel", "mouthUpperUpLeft", "mouthUpperUpRight")
+    weights = np.zeros((frames, 52))
+    for name in names:
+        weights[:, INDEX[name]] = 0.2 + 0.1 * np.sin(np.arange(frames) / rng.uniform(6, 12))
+    frame = 12
+    while frame < frames - 12:
+        shut = slice(frame, frame + int(rng.integers(3, 6)))
+        gap = Motion(ARKIT_NAMES, weights[shut], 50).lip_gap_mm()
+        weights[shut, INDEX["mouthClose"]] = gap / 38.9441
+        frame += int(rng.integers(12, 25))
+    return Motion(ARKIT_NAMES, weights, 50)
+
+
+def closed(motion: Motion) -> np.ndarray:
+    gap = motion.lip_gap_mm()
+    return gap <= CLOSED * np.percentile(gap, 95) + 1e-3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_setting_opens_a_closed_p(seed):
+    """Whatever regions, gains and offsets say, all strengths and shapes at random."""
+    rng = np.random.default_rng(seed)
+    chosen = {name: float(rng.uniform(0, 2)) for name in ("jaw", "lips", "cheeks", "brows", "eyes")}
+    mouth = [name for name in ARKIT_NAMES if name.startswith(("jaw", "mouth"))]
+    gain = {name: float(rng.uniform(0, 2)) for name in rng.choice(mouth, 6, replace=False)}
+    offset = {name: float(rng.uniform(-0.3, 0.3)) for name in rng.choice(mouth, 4, replace=False)}
+    motion = talking()
+    out = apply_edits(motion, None, EditSettings(**chosen, gain=gain, offset=offset, settle=0))
+    assert closed(motion).mean() > 0.1
+    assert closed(out)[closed(motion)].all()
+
+
+def test_plain_gains_would_have_opened_them():
+    """The promise above is not empty."""
+    motion = talking()
+    assert not closed(motion.scaled({"mouthClose": 0.5}))[closed(motion)].any()
+
+
+def test_a_region_scales_its_shapes_and_no_other():
+    motion = talking()
+    out = apply_edits(motion, None, EditSettings(lips=0.5, blink=0, gaze=0, asymmetry=0, settle=0))
+    opened = ~closed(motion)
+    assert out["mouthFunnel"] == pytest.approx(0.5 * motion["mouthFunnel"], abs=1e-6)
+    assert out["jawOpen"][opened].mean() == pytest.approx(motion["jawOpen"][opened].mean(), rel=0.02)
+
+
+def test_a_mouth_may_hang_open_in_a_pause_but_not_in_a_p():
+    motion, offset = still(60.0), EditSettings(offset={"jawOpen": 0.1}, breath=0, settle=0)
+    gap = apply_edits(motion, listen(phrases(), 3000), offset).lip_gap_mm()
+    assert gap[round(2.5 * 30)] > 3  # in a pause
+    assert gap[round(1.0 * 30)] < 0.1  # lips that stay closed in speech
+
+
+def test_closure_strength_shuts_lips_that_nearly_meet_and_opens_no_mouth():
+    motion = talking()
+    ajar = motion.scaled({"mouthClose": 0.9})  # every p misses contact by a tenth
+    gap, out = ajar.lip_gap_mm(), press_lips(ajar, None, 1.0)
+    p = closed(motion)
+    middle = p & np.roll(p, 1) & np.roll(p, -1)
+    assert np.median(gap[middle]) > 0.3
+    assert np.percentile(out.lip_gap_mm()[middle], 90) < 0.1
+    assert (out.lip_gap_mm() <= gap + 1e-4).all()
+    assert out["mouthPressLeft"][middle].mean() > 0.1
+    assert out.lip_gap_mm()[~p].mean() > 0.7 * gap[~p].mean()
+
+
+# ---------------------------------------------------------------- head
+
+
+def test_the_head_moves_a_few_degrees_begins_and_ends_straight_and_never_jerks():
+    for seed in range(5):
+        out = add_head(still(7.6, fps=60), DEMO_CUES, seed=seed)
+        assert out.head_rotation is not None
+        angles = np.degrees(out.head_rotation)
+        assert 0.4 < angles.std(axis=0).max() < 4
+        assert np.abs(angles).max() < 9
+        assert not angles[[0, -1]].any()
+        speed = np.abs(np.diff(angles, axis=0)) * 60
+        assert speed.max() < 60  # degrees a second; a shake of the head reaches 200
+        assert speed[[0, 1, -2, -1]].max() < 0.5
+
+
+def test_the_chin_goes_down_on_accents():
+    """A hum with a louder, higher syllable once a second: the chin is lower there than half a second later."""
+    times = np.arange(30 * SAMPLE_RATE) / SAMPLE_RATE
+    accent = np.exp(-0.5 * (((times + 0.5) % 1.0 - 0.5) / 0.07) ** 2)
+    sound = (0.05 + 0.4 * accent) * np.sin(2 * np.pi * np.cumsum(150 + 30 * accent) / SAMPLE_RATE)
+    cues = listen(sound.astype(np.float32), 1500)
+    chin = np.mean([add_head(still(30.0, 50), cues, seed=s).head_rotation[:, 0] for s in range(20)], axis=0)
+    by_phase = np.degrees(chin[100:1400].reshape(-1, 50).mean(axis=0))
+    assert by_phase[[0, 1, -1]].mean() > by_phase[20:30].mean() + 0.3
+
+
+def test_the_head_is_the_same_at_any_frame_rate():
+    slow, quick = (add_head(still(7.6, fps), DEMO_CUES, seed=1).head_rotation for fps in (30.0, 60.0))
+    assert slow is not None
+    assert quick is not None
+    assert np.abs(slow[:-30] - quick[:-60:2]).max() < np.radians(0.1)  # the way to the end begins at the last frame
+
+
+def test_without_a_sound_there_is_no_head_motion():
+    assert apply_edits(still(4.0)).head_rotation is None
+
+
+# ---------------------------------------------------------------- asymmetry, breath, pauses
+
+
+def test_asymmetry_takes_from_one_side_what_it_gives_the_other():
+    both_sides = {f"{name}{side}": x for name, x in (("mouthSmile", 0.5), ("mouthUpperUp", 0.2)) for side in SIDES}
+    motion = still(20.0, jawOpen=0.2, **both_sides)
+    out = add_asymmetry(motion, seed=0)
+    assert out["mouthSmileLeft"] + out["mouthSmileRight"] == pytest.approx(1.0, abs=1e-5)
+    assert out.lip_gap_mm() == pytest.approx(motion.lip_gap_mm(), abs=0.02)
+    difference = np.abs(out["mouthSmileLeft"] - out["mouthSmileRight"])
+    assert 0.01 < difference.mean() < 0.2
+    assert np.abs(np.diff(out["mouthSmileLeft"])).max() < 0.01  # slow
+    assert np.array_equal(out["eyeBlinkLeft"], out["eyeBlinkRight"])
+    leanings = [add_asymmetry(motion, seed=s) for s in range(40)]
+    assert np.mean([m["mouthSmileLeft"].mean() for m in leanings]) > 0.5  # feelings rather on the left
+    assert np.mean([m["mouthUpperUpLeft"].mean() for m in leanings]) < 0.2  # words rather on the right
+
+
+def test_breath_is_drawn_in_pauses_before_phrases_and_nowhere_else():
+    cues = listen(phrases(), 3000)
+    gap = add_breath(still(60.0), cues, seed=0).lip_gap_mm()
+    drawn = gap > 0.1
+    assert 0.3 < gap.max() < 1.5  # mm
+    assert not cues.at(cues.voiced.astype(float), np.arange(1800) / 30)[drawn].any()
+    assert np.count_nonzero(np.diff(drawn.astype(int)) == 1) == len(cues.phrases()) - 1
+    quick = listen(np.tile(phrases(1)[: int(2.3 * SAMPLE_RATE)], 10), 1150)  # pauses of 0.3 s
+    assert not add_breath(still(23.0), quick, seed=0).weights.any()
+
+
+def test_a_mouth_that_mutters_in_pauses_is_stilled_and_speech_is_left_alone():
+    cues = listen(phrases(), 3000)
+    jaw = 0.1 + 0.05 * np.random.default_rng(0).standard_normal(3000)
+    motion = still(60.0, 50.0, jawOpen=jaw)
+    out = still_pauses(motion, cues)
+    phase = (np.arange(3000) / 50) % 3.0
+    pause, speech = (phase > 2.4) & (phase < 2.7), phase < 2.0
+    speed = [np.abs(np.diff(m["jawOpen"]))[pause[1:]].mean() for m in (motion, out)]
+    assert speed[1] < 0.2 * speed[0]
+    assert np.array_equal(out.weights[speech], motion.weights[speech])
 
 
 # ---------------------------------------------------------------- blinks
@@ -210,24 +413,68 @@ def test_half_closed_eyes_of_a_sad_face_stay_half_closed_between_blinks():
     assert len(blinks_of(out)) > 10
 
 
+def test_lids_that_look_down_are_closed_by_less_and_still_meet():
+    """On the template head: the upper lid's way in both shapes is the whole opening, less would show the eye."""
+    upper, lower, shapes = (TEMPLATE[name] for name in ("lid_upper_left", "lid_lower_left", "expressions_mm"))
+
+    def way(shape: str) -> float:
+        delta = shapes[INDEX[shape]][:, 1].astype(float)
+        return float(delta[lower][6:10].mean() - delta[upper][5:9].mean())
+
+    out = add_blinks(still(eyeLookDownLeft=0.5, eyeLookDownRight=0.5), seed=0)
+    travelled = out["eyeBlinkLeft"].max() * way("eyeBlinkLeft") + 0.5 * way("eyeLookDownLeft")
+    assert travelled == pytest.approx(way("eyeBlinkLeft"), rel=0.05)
+
+
 # ---------------------------------------------------------------- gaze
 
 
-def test_eyes_turn_together_by_small_angles_and_rest_in_between():
+def degrees(motion: Motion) -> np.ndarray:
+    """(F, 2) yaw to the face's own left and pitch upwards."""
+    yaw = motion["eyeLookOutLeft"] - motion["eyeLookInLeft"]
+    return 30 * np.stack([yaw, motion["eyeLookUpLeft"] - motion["eyeLookDownLeft"]], axis=1)
+
+
+def test_eyes_turn_together_jump_quickly_and_rest_in_between():
     out = add_gaze(still(60.0, fps=60.0), seed=0)
-    yaw = out["eyeLookOutLeft"] - out["eyeLookInLeft"]
-    assert yaw == pytest.approx(out["eyeLookInRight"] - out["eyeLookOutRight"], abs=1e-6)
-    assert 0.01 < np.abs(yaw).max() <= 0.1 + 1e-6  # 3 degrees of 30
-    moving = np.abs(np.diff(yaw)) > 1e-6
-    assert 0.01 < moving.mean() < 0.2
+    assert out["eyeLookOutLeft"] == pytest.approx(out["eyeLookInRight"], abs=1e-6)
+    assert out["eyeLookInLeft"] == pytest.approx(out["eyeLookOutRight"], abs=1e-6)
     assert np.array_equal(out["eyeLookUpLeft"], out["eyeLookUpRight"])
+    assert 4 < np.abs(degrees(out)).max() <= 13
+    moving = np.abs(np.diff(degrees(out)[:, 0])) > 1e-4
+    assert 0.02 < moving.mean() < 0.2
+
+
+def test_eyes_hold_the_listener_for_about_three_quarters_of_the_time():
+    shares = [(np.linalg.norm(degrees(add_gaze(still(60.0), seed=s)), axis=1) <= 3.01).mean() for s in range(30)]
+    assert 0.65 < np.mean(shares) < 0.85
+    assert min(shares) > 0.5
+
+
+def test_eyes_look_away_where_speech_begins_or_ends_and_start_and_end_straight():
+    cues, near, far = listen(phrases(), 3000), 0, 0
+    for seed in range(20):
+        look = np.linalg.norm(degrees(add_gaze(still(60.0), cues, seed=seed)), axis=1)
+        assert look[0] == look[-1] == 0
+        begins = np.flatnonzero((look[1:] > 3.5) & (look[:-1] <= 3.5)) / 30
+        turn = np.abs(begins[:, None] - cues.phrases().ravel()).min(axis=1)
+        near, far = near + int((turn < 0.25).sum()), far + int((turn >= 0.25).sum())
+    assert near > far  # a third of the time lies so near a turn
+
+
+def test_lids_follow_the_vertical_gaze():
+    """Gaze moves no lid itself: in ARKit's shapes, and in ours, the lids go with the look."""
+    lid, shapes = TEMPLATE["lid_upper_left"][5:9], TEMPLATE["expressions_mm"]
+    down, up = (shapes[INDEX[name]][lid, 1].mean() for name in ("eyeLookDownLeft", "eyeLookUpLeft"))
+    assert down < -3
+    assert up > 1
 
 
 def test_gaze_is_added_to_the_look_that_is_there():
     motion = still(30.0, eyeLookDownLeft=0.4, eyeLookDownRight=0.4)
     out = add_gaze(motion, seed=0)
     assert abs(float(out["eyeLookDownLeft"].mean()) - 0.4) < 0.05
-    assert not out["eyeLookUpLeft"].any()  # never up and down at once
+    assert not np.minimum(out["eyeLookUpLeft"], out["eyeLookDownLeft"]).any()  # never up and down at once
 
 
 def test_gaze_strength_scales_the_angle():
