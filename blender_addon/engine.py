@@ -20,11 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .report import Problem
+from .report import ENGINE, PREFERENCES, Cure, Problem, remember
 from .shared import ROOT, protocol
 
 BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lsf_core.worker import main; main()"
 """`-I` hides the current folder and PYTHONPATH from the engine's Python, so it is told where lsf_core is."""
+
+CURES: dict[str, tuple[Cure, ...]] = {
+    protocol.ENGINE: ENGINE,
+    protocol.DEVICE: (PREFERENCES,),
+}
+"""The buttons for what an error event calls its cure."""
 
 MADE, OLD, UNFINISHED = "engine", "engine.old", "engine.unfinished"
 """In the user folder: the set-up engine; the one before it and an empty file, both only until a set-up has ended."""
@@ -44,9 +50,9 @@ class Limits:
     """To end when terminated; then it is killed."""
 
 
-def worker_command(python: str, root: Path = ROOT) -> list[str]:
+def worker_command(python: str, root: Path = ROOT, device: str = "auto") -> list[str]:
     """How the engine is started: isolated from the user's and Blender's Python settings, UTF-8 whatever the locale."""
-    return [python, "-I", "-X", "utf8", "-c", BOOT, str(root)]
+    return [python, "-I", "-X", "utf8", "-c", BOOT, str(root), "--device", device]
 
 
 def worker_environment() -> dict[str, str]:
@@ -71,7 +77,8 @@ def find_python(preference: str = "", user_folder: Path | None = None, root: Pat
         if value:
             path = os.path.abspath(value)  # not resolved: a venv's python is a link that must be called by its own name
             if not os.path.isfile(path):
-                raise Problem(f"The engine's Python does not exist: '{path}' (from the {source}). Correct it there.")
+                raise Problem(f"The engine's Python does not exist: '{path}' (from the {source}). Correct it there.",
+                              cures=[PREFERENCES])
             return path
     inside = Path("Scripts", "python.exe") if sys.platform == "win32" else Path("bin", "python")
     unfinished = user_folder is not None and half_made(user_folder)
@@ -83,7 +90,8 @@ def find_python(preference: str = "", user_folder: Path | None = None, root: Pat
     looked = ", ".join(f"'{place}'" for place in places)
     why = "The last set-up was not finished" if unfinished else "No engine is set up"
     raise Problem(f"{why} (looked for {looked}). "
-                  "Press 'Set Up Engine' in the add-on's preferences, or choose a Python with PyTorch there.")
+                  "Press 'Set Up Engine' in the add-on's preferences, or choose a Python with PyTorch there.",
+                  cures=ENGINE)
 
 
 class Engine:
@@ -92,7 +100,11 @@ class Engine:
     def __init__(self, command: Sequence[str], limits: Limits = Limits(),
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
+        self.command = tuple(command)
         self.versions: dict[str, Any] = {}
+        """What it said of itself in answer to hello."""
+        self.usage: dict[str, Any] = {}
+        """What it used after its last request: `loaded`, `device`, `memory`, `gpu_memory` (see protocol)."""
         self._clock = clock
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._log: deque[str] = deque(maxlen=200)
@@ -109,7 +121,7 @@ class Engine:
             )
         except OSError as error:
             raise Problem(f"The engine cannot be started: {command[0]} ({error.strerror or error}). "
-                          "Choose another Python in the add-on's preferences.") from error
+                          "Choose another Python in the add-on's preferences.", cures=ENGINE) from error
         assert self._process.stdout
         assert self._process.stderr
         threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True).start()
@@ -134,6 +146,15 @@ class Engine:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def state(self) -> str:
+        """In one word for the panel: Stopped, Starting, Working or Idle."""
+        if not self.alive:
+            return "Stopped"
+        if not self.versions:
+            return "Starting"
+        return "Working" if self._pending else "Idle"
 
     def log(self) -> str:
         """The last lines that the engine wrote to stderr."""
@@ -181,10 +202,12 @@ class Engine:
                 event = protocol.decode_event(line)
             except protocol.ProtocolError as error:
                 self._end(f"The engine answered with something that is not its protocol ({error}). "
-                          "Check the engine's Python in the add-on's preferences.")
+                          "Check the engine's Python in the add-on's preferences.", ENGINE)
                 continue
             if event.id == self.hello and event.event == protocol.RESULT:
                 self._greet(event.data)
+            self.usage = event.data.get("usage", self.usage)
+            remember(event.message, CURES.get(event.cure, ()))
             if self._take(event):
                 events.append(event)
         return events
@@ -204,7 +227,7 @@ class Engine:
         self.versions = data
         if data.get("protocol") != protocol.PROTOCOL_VERSION:
             self._end(f"The engine speaks protocol {data.get('protocol')}, this add-on {protocol.PROTOCOL_VERSION}. "
-                      "Install the add-on and its engine from the same release.")
+                      "Install the add-on and its engine from the same release.", ENGINE)
 
     def _enforce_deadlines(self) -> None:
         now = self._clock()
@@ -217,7 +240,7 @@ class Engine:
             self._end("The engine did not stop when asked to and was ended.")
         elif now > self._pending.get(self.hello, now):
             self._end(f"The engine did not start within {self.limits.start:.0f} s and was ended. Try again; if it "
-                      "stays, check the engine's Python in the add-on's preferences.")
+                      "stays, check the engine's Python in the add-on's preferences.", ENGINE)
         elif any(now > deadline for deadline in self._pending.values()):
             self._end(f"The engine gave no sign of life for {self.limits.silence:.0f} s and was ended. Try again, with "
                       "a shorter strip if it stays.")
@@ -229,9 +252,13 @@ class Engine:
         code = self._process.returncode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         last = next((line for line in reversed(self._log) if line.strip()), "")
-        message = self._verdict or (f"The engine ended unexpectedly ({how}). Nothing was changed; press Animate to try "
-                                    "again." + (f" Its last words: {last}" if last and code != -9 else ""))
-        self._verdict = message
+        words = f" Its last words: {last}" if last and code != -9 else ""
+        if not self._verdict and self.hello in self._pending:
+            self._verdict = (f"The engine does not start in '{self.command[0]}' ({how}). Set it up, or choose another "
+                             f"Python in the add-on's preferences.{words}")
+            remember(self._verdict, ENGINE)
+        message = self._verdict = self._verdict or (
+            f"The engine ended unexpectedly ({how}). Nothing was changed; press Animate to try again.{words}")
         events = []
         for request_id in sorted(self._pending):
             kind = protocol.CANCELLED if request_id in self._cancelling else protocol.BUG
@@ -242,8 +269,9 @@ class Engine:
         return events
 
     # -- ending -----------------------------------------------------------------------------------------------------
-    def _end(self, verdict: str) -> None:
+    def _end(self, verdict: str, cures: Sequence[Cure] = ()) -> None:
         self._verdict = verdict
+        remember(verdict, cures)
         self._process.terminate()
         self._kill_at = self._clock() + self.limits.terminate
 
@@ -274,9 +302,11 @@ def running() -> Engine | None:
     return _engine if _engine is not None and _engine.alive else None
 
 
-def start(python: str) -> Engine:
-    """The running engine, or a new one. Raises Problem."""
-    return running() or use(Engine(worker_command(python)))
+def start(python: str, device: str = "auto") -> Engine:
+    """The running engine if it is the one asked for, or a new one. Raises Problem."""
+    command = worker_command(python, device=device)
+    there = running()
+    return there if there is not None and there.command == tuple(command) else use(Engine(command))
 
 
 def use(engine: Engine) -> Engine:
@@ -285,6 +315,19 @@ def use(engine: Engine) -> Engine:
     stop()
     _engine = engine
     return engine
+
+
+def describe() -> str:
+    """The engine's state in one line for the panel: what it does, where, and the memory it holds."""
+    if _engine is None or not _engine.alive:
+        return "Stopped"
+    usage = _engine.usage
+    parts = [_engine.state]
+    if usage:
+        parts = [f"{_engine.state} on {usage['device']}", f"network {'' if usage['loaded'] else 'not '}loaded"]
+        parts += [f"{usage[key] / 2**30:.1f} GB{kind}" for key, kind in (("memory", ""), ("gpu_memory", " on the GPU"))
+                  if usage.get(key)]
+    return ", ".join(parts)
 
 
 def stop() -> None:

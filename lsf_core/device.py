@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 
 from .errors import ModelError
@@ -23,3 +26,26 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ModelError(f"The device {name!r} is not available in this PyTorch ({torch.__version__}). "
                          "Choose auto or cpu, or install a PyTorch built for it.")
     return device
+
+
+def device_name(name: str = "auto") -> str:
+    """The device that `pick_device` takes, with the graphics card's own name. Raises ModelError."""
+    device = pick_device(name)
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def memory_in_use() -> dict[str, int | None]:
+    """Bytes that this process holds: `memory` (None where the system does not tell) and `gpu_memory`."""
+    if torch.cuda.is_available():
+        gpu = torch.cuda.memory_reserved()
+    else:
+        gpu = torch.mps.driver_allocated_memory() if torch.backends.mps.is_available() else 0
+    return {"memory": _resident(), "gpu_memory": gpu}
+
+
+def _resident() -> int | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):  # not Linux
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")

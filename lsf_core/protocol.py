@@ -16,12 +16,18 @@ Methods (params -> data)
               first, so that a bad sound is told before the face is read
     rig       folder, vertices, faces -> deltas (file), names, landmarks, landmark_names, fit_error, warnings, cached
     animate   folder, audio, audio_name, offset, duration (None: to the end), content_seconds, fps, frames (None: as
-              many as the duration holds), vertices, faces, seed, temperature, emotion_strength, edits
-              -> weights (file), names, fps, head_rotation (file or None)
+              many as the duration holds), vertices, faces, seed, temperature, edits (a table of EditSettings; or true
+              or false, with emotion_strength)
+              -> weights (file), names, fps, head_rotation (file or None), raw (file: the take before edits, a RawTake),
+              checkpoint (first digits of its sha256), warnings
     unload    -> {}   forgets the network and the rigs, so that their memory is free
     cancel    job (the id of the request to stop)
     quit      -> {}   and the process ends
-File names in params and data are plain names inside `folder`, which Blender makes and removes.
+Data may hold `usage` too: device, loaded (is the network in memory?), memory and gpu_memory (bytes; None: not known).
+An error may name its `cure`, see below.
+
+File names in params and data are plain names inside `folder`, which Blender makes and removes. Its name begins with
+FOLDER_PREFIX: where Blender dies over a job, the engine removes that one folder.
 """
 
 from __future__ import annotations
@@ -42,6 +48,11 @@ EVENTS = (PROGRESS, RESULT, ERROR)
 
 USER, BUG, CANCELLED = "user", "bug", "cancelled"
 """Kinds of error: the user can mend it (message is shown as it is); a defect of ours (trace is kept); cancelled."""
+
+ENGINE, DEVICE = "engine", "device"
+"""Cures of an error, for which Blender has buttons: another engine; another device to run the network on."""
+
+FOLDER_PREFIX = "lsf-"
 
 
 class ProtocolError(ValueError):
@@ -69,6 +80,7 @@ class Event:
     kind: str = ""
     message: str = ""
     trace: str = ""
+    cure: str = ""
 
 
 def encode(message: Request | Event) -> bytes:
@@ -124,6 +136,7 @@ def decode_event(line: bytes) -> Event:
         kind=_of(fields, "kind", str, ""),
         message=_of(fields, "message", str, ""),
         trace=_of(fields, "trace", str, ""),
+        cure=_of(fields, "cure", str, ""),
     )
 
 

@@ -106,7 +106,8 @@ def test_the_second_rig_of_a_mesh_comes_from_memory_until_unload(ask, head, tmp_
 
     mesh = mesh_io.read(head)
     files = mesh_files(tmp_path, mesh.vertices, mesh.triangles)
-    ask("rig", **files)
+    made = ask("rig", **files)
+    assert made.event == protocol.RESULT, made.message
     first = np.load(tmp_path / "deltas.npy")
     again = ask("rig", **files)
     assert again.data["cached"]
