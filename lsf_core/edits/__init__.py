@@ -53,7 +53,7 @@ def apply_edits(
     if fps is not None:
         motion = motion.resample(fps, frames)
     if settings.settle:
-        motion = settle_ends(motion, settings.settle)
+        motion = settle_ends(motion, cues, settings.settle)
     if settings.gaze:
         motion = add_gaze(motion, cues, seed=seed, strength=settings.gaze)
     if settings.blink:

@@ -30,7 +30,7 @@ AWAY_DEGREES = (4.0, 9.0)  # how far to a side
 AWAY_PITCH = (-1.0, 2.5)  # mean and standard deviation in degrees, upwards: rather down
 ONSET_REACH = 1.2  # seconds within which a look away is drawn to where a phrase begins or a pause is
 ONSET_PULL = 0.7  # probability that it is
-SCAN_DEGREES, MAX_SCAN = 1.2, 3.0  # mean and largest size of shifts over the listener's face
+SCAN_DEGREES, MAX_SCAN = 0.8, 3.0  # mean size beyond half a degree, and the largest, of shifts over a face
 FIXATION_SECONDS = 0.9  # mean length of a fixation; never under 0.25
 END_MARGIN = 0.3  # seconds kept straight at both ends
 _STREAM = 0x6A
@@ -89,8 +89,8 @@ def plan_gaze(seconds: float, turns: NDArray, rng: np.random.Generator) -> GazeP
             away, change, centre = False, _next_look_away(clock, turns, rng), (0.0, 0.0)
             target = centre
         else:
-            size, angle = min(float(rng.exponential(SCAN_DEGREES)), MAX_SCAN), float(rng.uniform(0, 2 * np.pi))
-            home = rng.random() < 0.4  # back to the middle between the listener's eyes
+            size, angle = min(0.5 + float(rng.exponential(SCAN_DEGREES)), MAX_SCAN), float(rng.uniform(0, 2 * np.pi))
+            home = rng.random() < 0.25  # back to the middle between the listener's eyes
             shift = (0.0, 0.0) if home else (size * np.cos(angle), 0.6 * size * np.sin(angle))  # rather across
             target = (centre[0] + shift[0], centre[1] + shift[1])
         starts.append(clock)

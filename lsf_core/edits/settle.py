@@ -13,22 +13,23 @@ from ..cues import SoundCues
 from ..filters import gaussian, smoothstep
 from ..motion import MOUTH, Motion
 
-IN_SECONDS = 0.10
-OUT_SECONDS = 0.25
+IN_SECONDS, OUT_SECONDS = 0.10, 0.25  # where no sound is known
+IN_RANGE, OUT_RANGE = (0.06, 0.4), (0.2, 0.6)  # seconds: shortest where speech reaches to the end, longest in a pause
 CALM_SECONDS = 0.3  # standard deviation of the filter that stills a mouth in pauses
-AFTER_SPEECH, BEFORE_SPEECH = 0.05, 0.12  # seconds of a pause that still belong to a last m, or to a coming p
-FADE_SECONDS = 0.12
+BEFORE_SPEECH = 0.05  # seconds of a pause that belong to a coming p; those of a last m are in voice_activity's hangover
+FADE_SECONDS = 0.08
 
 
-def settle_ends(motion: Motion, strength: float = 1.0) -> Motion:
-    """The motion risen from the neutral face and fallen back to it, in IN_SECONDS and OUT_SECONDS times `strength`.
+def settle_ends(motion: Motion, cues: SoundCues | None = None, strength: float = 1.0) -> Motion:
+    """The motion risen from the neutral face and fallen back to it, over times that `strength` multiplies.
 
-    All weights shrink together, so that lips that touch stay in touch (the lip gap is linear in the weights). A ramp
-    takes at most a quarter of the take.
+    A face comes to rest softly in the pause around its speech, and quickly where speech reaches to the end of the take,
+    so as to swallow no word. All weights shrink together, so that lips that touch stay in touch (the lip gap is linear
+    in the weights). A ramp takes at most a quarter of the take.
     """
     frames = len(motion)
     fade = np.ones(frames, np.float32)
-    for seconds, ramp in ((IN_SECONDS, fade), (OUT_SECONDS, fade[::-1])):
+    for seconds, ramp in zip(_ramps(motion, cues), (fade, fade[::-1]), strict=True):
         count = min(round(seconds * strength * motion.fps), frames // 4)
         # half a cosine; its first value is 0, the frame after its last would be 1
         ramp[:count] *= (0.5 - 0.5 * np.cos(np.pi * np.arange(count) / max(count, 1))).astype(np.float32)
@@ -36,10 +37,19 @@ def settle_ends(motion: Motion, strength: float = 1.0) -> Motion:
     return Motion(motion.names, motion.weights * fade[:, None], motion.fps, head)
 
 
+def _ramps(motion: Motion, cues: SoundCues | None) -> tuple[float, float]:
+    """Seconds of the ramps at the beginning and at the end."""
+    if cues is None or not cues.voiced.any():
+        return IN_SECONDS, OUT_SECONDS
+    phrases = cues.phrases()
+    before, after = phrases[0, 0] - BEFORE_SPEECH, motion.seconds - phrases[-1, 1]
+    return float(np.clip(before, *IN_RANGE)), float(np.clip(after, *OUT_RANGE))
+
+
 def still_pauses(motion: Motion, cues: SoundCues, strength: float = 1.0) -> Motion:
     """The motion with its mouth under a slow filter in the pauses, CALM_SECONDS times `strength` wide.
 
-    A pause counts AFTER_SPEECH from its beginning and BEFORE_SPEECH from its end, both faded over FADE_SECONDS.
+    A pause ends BEFORE_SPEECH ahead of the phrase; both its ends are faded over FADE_SECONDS.
     """
     mouth = list(MOUTH)
     times = np.arange(len(motion)) / motion.fps
@@ -47,7 +57,7 @@ def still_pauses(motion: Motion, cues: SoundCues, strength: float = 1.0) -> Moti
     before = np.concatenate([[-np.inf], phrases[:, 1]])
     after = np.concatenate([phrases[:, 0], [np.inf]])
     pause = np.searchsorted(phrases[:, 0], times, side="right")
-    inside = np.minimum(times - before[pause] - AFTER_SPEECH, after[pause] - times - BEFORE_SPEECH)
+    inside = np.minimum(times - before[pause], after[pause] - times - BEFORE_SPEECH)
     calm = smoothstep(inside, 0.0, FADE_SECONDS).astype(np.float32)[:, None]
     if not calm.any():
         return motion

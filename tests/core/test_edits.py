@@ -522,6 +522,16 @@ def test_a_take_begins_and_ends_at_rest_and_is_itself_in_between(fps):
     assert (np.diff(out.weights[: len(out) // 2], axis=0) >= 0).all()
 
 
+def test_a_face_takes_its_time_in_a_pause_and_swallows_no_last_word():
+    held = Motion(ARKIT_NAMES, np.full((300, 52), 0.4, np.float32), 50)
+    tone = 0.3 * np.sin(np.arange(6 * SAMPLE_RATE) * 0.1)
+    quiet_ends = listen(np.pad(tone[: 4 * SAMPLE_RATE], SAMPLE_RATE).astype(np.float32), 300)
+    long, short = (settle_ends(held, cues)["jawOpen"] for cues in (quiet_ends, listen(tone.astype(np.float32), 300)))
+    assert (long[:50] < 0.4).sum() > 2 * (short[:50] < 0.4).sum() > 0
+    assert (long[-50:] < 0.4).sum() > 2 * (short[-50:] < 0.4).sum() > 0
+    assert (long[50:250] == held["jawOpen"][50:250]).all()
+
+
 def test_closed_lips_stay_closed_on_the_way_to_rest():
     shut = np.zeros((60, 52), np.float32)
     shut[:, INDEX["jawOpen"]] = 0.3
