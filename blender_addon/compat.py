@@ -6,6 +6,7 @@ Mind that an empty bpy collection is falsy: `a or b` on collections is always a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import bpy
@@ -87,13 +88,44 @@ def has_slots() -> bool:
 
 
 def assign_action(datablock: Any, action: bpy.types.Action | None) -> None:
-    """Make `action` the one that animates `datablock`, in a slot of its own."""
+    """Make `action` the one that animates `datablock`, in its slot for this kind of data-block or in a new one."""
     data = datablock.animation_data_create()
     data.action = action
     if action is None or not has_slots():
         return
     if data.action_slot is None or data.action_slot.target_id_type != datablock.id_type:
-        data.action_slot = action.slots.new(id_type=datablock.id_type, name=datablock.name)
+        data.action_slot = slot_for(action, datablock.id_type) or action.slots.new(datablock.id_type, datablock.name)
+
+
+def slot_for(action: bpy.types.Action, id_type: str) -> Any | None:
+    """The Action's first slot for data-blocks of this type ('KEY', 'OBJECT'), or None."""
+    return next((slot for slot in action.slots if slot.target_id_type == id_type), None)
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Which Action animated a data-block, in which slot; `animated` is False where it had no animation data at all."""
+
+    animated: bool
+    action: bpy.types.Action | None
+    slot: Any | None
+
+
+def assigned(datablock: Any) -> Assigned:
+    """What `restore` needs to give the data-block back the Action that it has now."""
+    data = datablock.animation_data
+    return Assigned(data is not None, data and data.action, data and getattr(data, "action_slot", None))
+
+
+def restore(datablock: Any, before: Assigned) -> None:
+    """Undo `assign_action`: the same Action in the same slot, or none."""
+    if not before.animated:
+        datablock.animation_data_clear()
+        return
+    data = datablock.animation_data
+    data.action = before.action
+    if before.slot is not None and data.action_slot != before.slot:
+        data.action_slot = before.slot
 
 
 def new_curve(action: bpy.types.Action, datablock: Any, path: str) -> Any:
@@ -128,9 +160,21 @@ def curves_of(datablock: Any) -> Iterator[Any]:
         return
     if not has_slots():
         yield from data.action.fcurves
+    elif data.action_slot is not None:
+        yield from _curves_in(data.action, data.action_slot)
+
+
+def curves_in(action: bpy.types.Action, id_type: str) -> Iterator[Any]:
+    """The F-curves that an Action has for data-blocks of this type, whether it animates one now or not."""
+    if not has_slots():
+        yield from action.fcurves
         return
-    if data.action_slot is None:
-        return
-    bag = channelbag(data.action, data.action_slot)
+    slot = slot_for(action, id_type)
+    if slot is not None:
+        yield from _curves_in(action, slot)
+
+
+def _curves_in(action: bpy.types.Action, slot: Any) -> Iterator[Any]:
+    bag = channelbag(action, slot)
     if bag is not None:
         yield from bag.fcurves

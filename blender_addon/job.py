@@ -1,4 +1,4 @@
-"""One run of the main job: speech + mesh -> shape keys and a take.
+"""One run of the main job: speech + meshes -> shape keys and takes.
 
 A Job is driven by calling `poll` until it says True: by the modal operator's timer in a window, by a loop in scripts
 and in background mode, where modal operators and timers never run. It holds names rather than Blender's objects,
@@ -12,63 +12,108 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bpy
 import numpy as np
 
-from . import engine, keys, mesh_io, strips
+from . import engine, mesh_io, order, strips, writing
+from .order import Order
 from .report import Problem, describe, print_report
 from .shared import arkit, protocol
 
-RIG_SHARE = 0.5
-"""Part of the progress bar that belongs to making shape keys, where some have to be made."""
-
 STEPS = {"listen": "Reading the sound", "rig": "Reading the face", "animate": "Animating"}
+
+SHARES = {"listen": 0.0, "rig": 1.0, "animate": 1.0}
+"""Parts of the progress bar that the steps take."""
+
+
+@dataclass
+class _Mesh:
+    """A mesh of the job: as it was read, the files in which the engine finds it, and what the engine makes of it."""
+
+    data: mesh_io.MeshData
+    files: dict[str, str]
+    missing: list[str]
+    """ARKit shape keys that have to be made."""
+    shapes: writing.Shapes
+
+
+@dataclass
+class _Speech:
+    """A stretch of sound of the job; `frames` of a whole file are known once the engine has listened."""
+
+    sound: strips.Speech
+    frames: int | None
+
+
+@dataclass
+class _Part:
+    """A take of the job."""
+
+    order: Order
+    mesh: _Mesh
+    speech: _Speech
+    motion: writing.Motion | None = None
 
 
 class Job:
     """States: RUNNING, then DONE, FAILED or CANCELLED. `fraction` and `text` tell the progress, `error` what failed."""
 
-    def __init__(self, context: bpy.types.Context, python: str | Callable[[], str]) -> None:
-        """Check everything and read the mesh. Raises Problem, and then leaves nothing behind."""
+    def __init__(self, context: bpy.types.Context, python: str | Callable[[], str],
+                 orders: list[Order] | None = None) -> None:
+        """Check everything and read the meshes; orders None: what the panel says. Raises Problem, and then leaves
+        nothing behind."""
         scene = context.scene
-        settings = scene.lsf
-        reason = mesh_io.refusal(settings.target, scene) or strips.refusal(context, scene)
-        if reason:
-            raise Problem(reason)
+        if orders is None:
+            orders = order.checked(context, order.panel_pairs(scene))
         self.state, self.fraction, self.text, self.error, self.report = "RUNNING", 0.0, "Starting the engine", "", ""
         self.warnings: list[str] = []
         self.summary = ""
-        self._scene, self._target = scene.name, settings.target.name
-        self._settings = {
-            "seed": settings.seed,
-            "temperature": settings.temperature,
-            "emotion_strength": settings.emotion_strength,
-            "edits": settings.edits,
-        }
-        self._extend = settings.extend_frame_range
+        self._scene = scene.name
         self._folder = Path(tempfile.mkdtemp(prefix="lsf-"))
         try:
-            self._speech = strips.speech_of(context, scene, self._folder)
-            self._mesh = mesh_io.read(settings.target)
-            present = set(mesh_io.existing_keys(settings.target))
-            self._missing = [name for name in arkit.ARKIT_NAMES if name not in present]
-            np.save(self._folder / "vertices.npy", self._mesh.vertices)
-            np.save(self._folder / "faces.npy", self._mesh.triangles)
+            self._parts = list(self._read(context, orders))
             self._engine = engine.start(python if isinstance(python, str) else python())
         except BaseException:
             self._remove_folder()
             raise
-        self.warnings += self._speech.warnings
-        self._rig: dict[str, Any] | None = None
+        self.warnings += _once(warning for part in self._parts for warning in part.speech.sound.warnings)
+        self._steps = self._plan()
+        self._share_done, self._share_all = 0.0, sum(SHARES[step] for step, _ in self._steps)
         self._request = 0
-        self._frames = self._speech.frames
         self._cancelled = False
-        self._step = "listen"
         self._ask()
+
+    def _read(self, context: bpy.types.Context, orders: list[Order]) -> Iterator[_Part]:
+        meshes: dict[str, _Mesh] = {}
+        speeches: dict[strips.Choice, _Speech] = {}
+        for one in orders:
+            if one.choice not in speeches:
+                folder = self._folder / f"sound{len(speeches)}"
+                folder.mkdir()
+                sound = strips.speech_of(context, context.scene, folder, one.choice)
+                speeches[one.choice] = _Speech(sound, sound.frames)
+            if one.target not in meshes:
+                meshes[one.target] = self._read_mesh(_object(one.target, context.scene), len(meshes))
+            yield _Part(one, meshes[one.target], speeches[one.choice])
+
+    def _read_mesh(self, target: bpy.types.Object, number: int) -> _Mesh:
+        data = mesh_io.read(target)
+        files = {"vertices": f"vertices{number}.npy", "faces": f"faces{number}.npy"}
+        np.save(self._folder / files["vertices"], data.vertices)
+        np.save(self._folder / files["faces"], data.triangles)
+        present = set(mesh_io.existing_keys(target))
+        missing = [name for name in arkit.ARKIT_NAMES if name not in present]
+        return _Mesh(data, files, missing, writing.no_shapes(data))
+
+    def _plan(self) -> list[tuple[str, _Part]]:
+        """What the engine is asked, in order: each sound heard and each face read once, bad sounds told first."""
+        steps = [("listen", part) for part in _first_of_each(self._parts, "speech")]
+        steps += [("rig", part) for part in _first_of_each(self._parts, "mesh") if part.mesh.missing]
+        return steps + [("animate", part) for part in self._parts]
 
     # -- driving ----------------------------------------------------------------------------------------------------
     def poll(self) -> bool:
@@ -115,128 +160,86 @@ class Job:
 
     # -- steps ------------------------------------------------------------------------------------------------------
     def _ask(self) -> None:
-        mesh = {"folder": str(self._folder), "vertices": "vertices.npy", "faces": "faces.npy"}
+        step, part = self._steps[0]
         if self._engine.versions and not self._cancelled:
-            self.text = STEPS[self._step]
-        speech = self._speech
-        sound = {"audio": speech.path, "audio_name": f"The sound '{speech.name}'", "offset": speech.offset,
-                 "duration": speech.duration, "content_seconds": speech.content_seconds}
-        if self._step == "listen":
-            self._request = self._engine.ask("listen", **sound)
-        elif self._step == "rig":
+            self.text = self._about(STEPS[step])
+        sound = part.speech.sound
+        mesh = {"folder": str(self._folder), **part.mesh.files}
+        speech = {"audio": sound.path, "audio_name": f"The sound '{sound.name}'", "offset": sound.offset,
+                  "duration": sound.duration, "content_seconds": sound.content_seconds}
+        if step == "listen":
+            self._request = self._engine.ask("listen", **speech)
+        elif step == "rig":
             self._request = self._engine.ask("rig", **mesh)
         else:
-            motion = {"fps": speech.fps, "frames": self._frames, **self._settings}
-            self._request = self._engine.ask("animate", **mesh, **sound, **motion)
+            motion = {"fps": sound.fps, "frames": part.speech.frames, "seed": part.order.seed,
+                      "edits": part.order.edits, **part.order.performance}
+            self._request = self._engine.ask("animate", **mesh, **speech, **motion)
 
     def _handle(self, event: protocol.Event) -> None:
+        step, part = self._steps[0]
         if event.event == protocol.PROGRESS:
-            start = RIG_SHARE if self._missing and self._step == "animate" else 0.0
-            share = RIG_SHARE if self._missing else 1.0
-            self.fraction = max(self.fraction, min(start + share * event.fraction, 1.0))
-            self.text = "Cancelling" if self._cancelled else event.text or self.text
-        elif self._cancelled:  # it finished before the cancel reached it
+            done = self._share_done + SHARES[step] * event.fraction
+            self.fraction = max(self.fraction, min(done / self._share_all, 1.0))
+            self.text = "Cancelling" if self._cancelled else self._about(event.text) if event.text else self.text
+            return
+        if self._cancelled:  # it finished before the cancel reached it
             self._fail("Cancelled. Nothing was changed.", cancelled=True)
-        elif self._step == "listen":
-            if self._frames is None:  # a whole file: Blender learns only now how long it is
-                self._frames = max(1, math.ceil(float(event.data["seconds"]) * self._speech.fps - 1e-6))
-            self._step = "rig" if self._missing else "animate"
-            self._ask()
-        elif self._step == "rig":
-            self._rig = event.data
-            self.warnings += [str(warning) for warning in event.data.get("warnings", [])]
-            self._step = "animate"
+            return
+        if step == "listen" and part.speech.frames is None:  # a whole file: only now it is known how long it is
+            part.speech.frames = max(1, math.ceil(float(event.data["seconds"]) * part.speech.sound.fps - 1e-6))
+        elif step == "rig":
+            part.mesh.shapes = writing.read_shapes(self._folder, event.data, part.mesh.data, part.mesh.missing)
+        elif step == "animate":
+            assert part.speech.frames is not None
+            part.motion = writing.read_motion(self._folder, event.data, part.speech.frames)
+        self.warnings = _once([*self.warnings, *(str(warning) for warning in event.data.get("warnings", []))])
+        self._share_done += SHARES[step]
+        del self._steps[0]
+        if self._steps:
             self._ask()
         else:
-            self._write(event.data)
+            self._write()
 
-    def _write(self, data: dict[str, Any]) -> None:
-        """Check the whole result, then write it."""
-        scene, target = self._live()
-        names, deltas = self._new_shapes()
-        weights = self._weights(data)
-        columns = list(data["names"])
-        number = 1 + max((keys.take_settings(take).get("number", 0) for take in keys.takes_of(target)), default=0)
-        made_before = mesh_io.existing_keys(target)
-        try:
-            if names:
-                mesh_io.make_keys(target, names, deltas, self._mesh.basis)
-            present = set(mesh_io.existing_keys(target))
-            shapes = [name for name in columns if name in present]
-            shown = weights[:, [columns.index(name) for name in shapes]]
-            take = keys.write_take(
-                target, f"{self._speech.name} take {number}", shapes, shown, self._speech.start_frame,
-                {**self._settings, "target": target.name, "speech": self._speech.name, "number": number,
-                 "engine": self._engine.versions.get("engine", "")},
-            )
-        except Exception:
-            mesh_io.remove_keys(target, [n for n in mesh_io.existing_keys(target) if n not in made_before])
-            raise
-        if self._extend:
-            scene.frame_end = max(scene.frame_end, take.last_frame)
-        self._look_at(scene, target, shapes, shown, take)
-        self.summary = (f"{take.action.name}: frames {take.first_frame} to {take.last_frame}, {len(shapes)} shape keys "
-                        f"({len(names)} made), {take.keys} keys")
+    def _about(self, text: str) -> str:
+        """The text, with the number of the take where there are several."""
+        step, part = self._steps[0]
+        if len(self._parts) == 1 or step != "animate":
+            return text
+        return f"Take {self._parts.index(part) + 1} of {len(self._parts)}: {text}"
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+    def _write(self) -> None:
+        """Check every result, then write them all."""
+        scene = bpy.data.scenes.get((self._scene, None))
+        if scene is None:
+            raise Problem(_gone(self._scene))
+        targets = {part.order.target: self._live(part, scene) for part in _first_of_each(self._parts, "mesh")}
+        results = [self._result(part, targets[part.order.target]) for part in self._parts]
+        outcome = writing.write(scene, results)
+        self.warnings += outcome.warnings
+        self.summary = outcome.summary
         self.state, self.fraction, self.text = "DONE", 1.0, "Done"
         self._remove_folder()
 
-    def _look_at(self, scene: bpy.types.Scene, target: bpy.types.Object, shapes: list[str], weights: np.ndarray,
-                 take: keys.Take) -> None:
-        """Warn about what the artist would otherwise find out by a face that stays still."""
-        if take.set_aside:
-            self.warnings.append(f"The Action '{take.set_aside}' was active before; it is kept, and no longer plays.")
-        self.warnings += mesh_io.hindrances(target, shapes)
-        loudest = take.first_frame + int(np.argmax(weights.sum(axis=1)))
-        if not mesh_io.moves(target, shapes, scene, loudest):
-            self.warnings.append(f"The keys were written, but '{target.name}' does not move at frame {loudest}. "
-                                 "Look for muted shape keys, drivers, and modifiers that overwrite the shape.")
-
-    # -- checking ---------------------------------------------------------------------------------------------------
-    def _live(self) -> tuple[bpy.types.Scene, bpy.types.Object]:
-        """Scene and mesh as they are now. Raises Problem if they changed while the engine worked."""
-        # (name, None): the one of this file, not one of the same name in a linked library.
-        scene = bpy.data.scenes.get((self._scene, None))
-        target = bpy.data.objects.get((self._target, None))
-        if scene is None or target is None:
-            raise Problem(f"'{self._target if scene else self._scene}' was removed or renamed while the engine worked. "
-                          "Nothing was changed; press Animate again.")
+    def _live(self, part: _Part, scene: bpy.types.Scene) -> bpy.types.Object:
+        """The mesh as it is now. Raises Problem if it changed while the engine worked."""
+        target = bpy.data.objects.get((part.order.target, None))
+        if target is None:
+            raise Problem(_gone(part.order.target))
         reason = mesh_io.refusal(target, scene)
         if reason:
             raise Problem(f"{reason} Nothing was changed.")
-        if not np.array_equal(mesh_io.read(target).basis, self._mesh.basis):
+        if not np.array_equal(mesh_io.read(target).basis, part.mesh.data.basis):
             raise Problem(f"'{target.name}' was edited while the engine worked. Nothing was changed; "
                           "press Animate again.")
-        return scene, target
+        return target
 
-    def _new_shapes(self) -> tuple[list[str], np.ndarray]:
-        """Names and displacements (K, V, 3) of the shape keys to make."""
-        if self._rig is None:
-            return [], np.zeros((0, *self._mesh.basis.shape), np.float32)
-        names = [str(name) for name in self._rig["names"]]
-        deltas = self._array(self._rig["deltas"], (len(names), *self._mesh.basis.shape))
-        chosen = [name for name in self._missing if name in names]
-        return chosen, self._mesh.from_engine(deltas[[names.index(name) for name in chosen]])
-
-    def _weights(self, data: dict[str, Any]) -> np.ndarray:
-        assert self._frames is not None
-        weights = self._array(data["weights"], (self._frames, len(data["names"])))
-        if weights.min() < -1e-4 or weights.max() > 1.0001:
-            raise Problem(f"The engine gave weights from {weights.min():.3f} to {weights.max():.3f}, outside 0 to 1. "
-                          "Nothing was changed.")
-        return np.clip(weights, 0.0, 1.0)
-
-    def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A result file, if it is what was asked for. Raises Problem."""
-        try:
-            array = np.load(protocol.inside(str(self._folder), name), allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise Problem(f"The engine's result '{name}' cannot be read ({error}). Nothing was changed.") from error
-        if array.shape != shape or array.dtype.kind != "f":
-            raise Problem(f"The engine's result '{name}' is {array.dtype} {array.shape}, expected {shape}. "
-                          "Nothing was changed.")
-        if not np.isfinite(array).all():
-            raise Problem(f"The engine's result '{name}' holds numbers that are not finite. Nothing was changed.")
-        return array
+    def _result(self, part: _Part, target: bpy.types.Object) -> writing.Result:
+        assert part.motion is not None
+        settings = {**order.settings_of(part.order, part.speech.sound),
+                    "engine": self._engine.versions.get("engine", ""), "checkpoint": part.motion.checkpoint}
+        return writing.Result(target, part.mesh.shapes, part.motion, part.speech.sound, settings)
 
     # -- ending -----------------------------------------------------------------------------------------------------
     def _fail(self, message: str, trace: str = "", cancelled: bool = False) -> None:
@@ -251,6 +254,28 @@ class Job:
 
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _object(name: str, scene: bpy.types.Scene) -> bpy.types.Object:
+    """The mesh object of this file, not one of the same name in a linked library. Raises Problem."""
+    target = bpy.data.objects.get((name, None))
+    reason = mesh_io.refusal(target, scene)
+    if reason:
+        raise Problem(reason)
+    return target
+
+
+def _first_of_each(parts: list[_Part], what: str) -> list[_Part]:
+    """The first part of each mesh or speech."""
+    return list({id(getattr(part, what)): part for part in reversed(parts)}.values())[::-1]
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _gone(name: str) -> str:
+    return f"'{name}' was removed or renamed while the engine worked. Nothing was changed; press Animate again."
 
 
 current: Job | None = None

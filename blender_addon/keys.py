@@ -1,9 +1,8 @@
 """Takes: an Action of our own per run, with the weights as keys, written in bulk and never over an artist's Action.
 
-The Action that was active before keeps a fake user, so that it survives saving, and stays in the Action list. The
-object gets a carrier, a still Action of its own that spans its takes: Blender's default FBX export looks for shape-key
-animation only on objects that have an Action. An object that has an Action already needs none, and a carrier in which
-the artist keys the object is theirs: only our own curve in it is ever changed.
+The Action that was active before keeps a fake user, so that it survives saving, and stays in the Action list. A take
+bears everything that is known of it as custom properties, so that it goes wherever the Action goes: saved, appended,
+duplicated. What can be done with takes is in takes.py, changing their edits in edits.py.
 """
 
 from __future__ import annotations
@@ -11,26 +10,28 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import compat
+from . import compat, curves
+from .carrier import carry
 from .mesh_io import curve_path
 
 TAKE_TAG = "lsf_take"
 """Custom property of our Actions: JSON with the settings that made the take."""
 
+RAW_TAG = "lsf_raw"
+"""Custom property of our Actions: bytes of the take before edits (lsf_core.rawtake.RawTake)."""
+
+WRITTEN_TAG = "lsf_written"
+"""Custom property of our Actions: bytes of the keys as they were written (curves.pack), by data path."""
+
 ID_TAG = "lsf_id"
 """Custom property of the Key data-block: what tells whose a take is, for objects are renamed."""
-
-CARRIER_TAG = "lsf_fbx_range"
-"""Custom property of our carrier Actions: name of the object's custom property that the carrier keys."""
-
-FLAT = 1e-5
-"""A curve that moves less than this holds two keys only."""
 
 
 @dataclass(frozen=True)
@@ -47,56 +48,59 @@ class Take:
 
 def write_take(
     target: bpy.types.Object, name: str, names: list[str], weights: np.ndarray, start_frame: int,
-    settings: dict[str, Any],
+    settings: dict[str, Any], mask: np.ndarray | None = None, raw: bytes = b"",
 ) -> Take:
-    """Write a new take and make it the active one.
+    """Write a new take and make it the active one. Where that fails, everything is as it was.
 
     weights: (F, len(names)) in [0, 1]; frame i goes to scene frame start_frame + i. names: shape keys of the mesh.
-    settings: stored with the take as JSON, so that it can be told apart and made again.
+    settings: stored with the take as JSON, so that it can be told apart and made again. mask: (F, len(names)) bool,
+    where sparse keys are; None: a key on every frame. raw: bytes of the RawTake, which later edits start from.
     """
     key = target.data.shape_keys
     before = _active_action(key)
     owner = key.get(ID_TAG) or uuid.uuid4().hex
-    action = bpy.data.actions.new(name)
-    action[TAKE_TAG] = json.dumps({**settings, "target_id": owner, "first_frame": start_frame, "frames": len(weights)})
-    action.use_fake_user = True  # a take that is not active now must survive saving
-    try:
+    style = curves.EVERY_FRAME if mask is None else curves.SPARSE
+    with all_or_nothing([target]):
+        action = bpy.data.actions.new(name)
+        put_settings(action, {**settings, "target_id": owner, "first_frame": start_frame, "frames": len(weights),
+                              "style": style})
+        action.use_fake_user = True  # a take that is not active now must survive saving
         compat.assign_action(key, action)
-        count = 0
+        written = {}
         for column, shape in enumerate(names):
-            curve = compat.new_curve(action, key, curve_path(shape))
-            count += fill_curve(curve, weights[:, column], start_frame)
-        _carry_to_object(target, (start_frame, start_frame + len(weights) - 1))
-    except Exception:
-        # Blender may refuse that for the reason it refused the take: it is the first error that is to be told.
-        with contextlib.suppress(Exception):
-            compat.assign_action(key, before)
-        bpy.data.actions.remove(action)
-        raise
+            path = curve_path(shape)
+            chosen = curves.chosen(weights[:, column], None if mask is None else mask[:, column], start_frame)
+            curves.write(compat.new_curve(action, key, path), chosen, style)
+            written[path] = chosen
+        action[WRITTEN_TAG] = curves.pack(written)
+        if raw:
+            action[RAW_TAG] = raw
+        last_frame = start_frame + len(weights) - 1
+        carry(target, (start_frame, last_frame), is_take(_active_action(target)))
     key[ID_TAG] = owner
     set_aside = ""
     if before is not None and not is_take(before):
         before.use_fake_user = True
         set_aside = before.name
-    return Take(action, start_frame, start_frame + len(weights) - 1, count, set_aside)
+    return Take(action, start_frame, last_frame, sum(len(keys) for keys in written.values()), set_aside)
 
 
-def fill_curve(curve: Any, values: np.ndarray, start_frame: int) -> int:
-    """Key `values` (F,) one a frame, linear; a curve that is flat throughout gets its two ends. Number of keys made."""
-    frames = np.arange(len(values), dtype=np.float32) + start_frame
-    if np.ptp(values) <= FLAT:
-        ends = [0, -1] if len(values) > 1 else [0]
-        frames, values = frames[ends], np.full(len(ends), values[0])
-    points = curve.keyframe_points
-    points.add(len(frames))
-    points.foreach_set("co", np.stack([frames, values], axis=1).astype(np.float32).ravel())
-    points.foreach_set("interpolation", np.full(len(frames), _interpolation("LINEAR"), np.int32))
-    curve.update()
-    return len(frames)
-
-
-def _interpolation(name: str) -> int:
-    return bpy.types.Keyframe.bl_rna.properties["interpolation"].enum_items[name].value
+@contextlib.contextmanager
+def all_or_nothing(targets: Iterable[bpy.types.Object]) -> Iterator[None]:
+    """What fails inside leaves no Action behind, and the targets with the Actions, and slots, that they had before."""
+    there = set(bpy.data.actions)
+    before = [(data, compat.assigned(data)) for target in targets
+              for data in (target, target.data.shape_keys) if data is not None]
+    try:
+        yield
+    except Exception:
+        for data, assigned in before:
+            # Blender may refuse that for the reason it refused the take: it is the first error that is to be told.
+            with contextlib.suppress(Exception):
+                compat.restore(data, assigned)
+        for action in set(bpy.data.actions) - there:
+            bpy.data.actions.remove(action)
+        raise
 
 
 def is_take(action: bpy.types.Action | None) -> bool:
@@ -129,6 +133,19 @@ def take_settings(action: bpy.types.Action) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
+def put_settings(action: bpy.types.Action, settings: dict[str, Any]) -> None:
+    """Store the settings with a take."""
+    action[TAKE_TAG] = json.dumps(settings)
+
+
+def written_keys(action: bpy.types.Action) -> dict[str, curves.Keys]:
+    """The keys of a take as they were written, by data path; empty if that is not known (a take of version 0.1)."""
+    try:
+        return curves.unpack(bytes(action[WRITTEN_TAG]))
+    except (KeyError, TypeError, ValueError, OSError):
+        return {}
+
+
 def active_take(target: bpy.types.Object | None) -> bpy.types.Action | None:
     """The take that animates the object's shape keys now, or None."""
     keys = target.data.shape_keys if target is not None and target.type == "MESH" else None
@@ -138,42 +155,3 @@ def active_take(target: bpy.types.Object | None) -> bpy.types.Action | None:
 
 def _active_action(datablock: Any) -> bpy.types.Action | None:
     return datablock.animation_data.action if datablock.animation_data else None
-
-
-def _carry_to_object(target: bpy.types.Object, frames: tuple[int, int]) -> None:
-    """Give the object a carrier that spans the take, unless it has animation: an Action of the artist's, NLA tracks.
-
-    A carrier of its own rather than a slot in the take: what the artist keys on the object goes into its active Action,
-    and would be lost with the take.
-    """
-    data = target.animation_data
-    if data is not None and (len(data.nla_tracks) or data.use_tweak_mode):
-        return
-    action = _active_action(target)
-    if is_take(action):  # from a version that lent the object a slot in the take: it stays if the artist used it
-        if any(True for _ in compat.curves_of(target)):
-            return
-        action = None
-    elif action is not None and CARRIER_TAG not in action:
-        return
-    if action is None:
-        action = bpy.data.actions.new(f"{target.name} FBX range")
-        # The exporter plays every Action whose paths exist on an object: a name of its own keeps it off other heads.
-        action[CARRIER_TAG] = f"{CARRIER_TAG}_{uuid.uuid4().hex[:8]}"
-    compat.assign_action(target, action)
-    _span(target, str(action[CARRIER_TAG]), frames)
-
-
-def _span(target: bpy.types.Object, name: str, frames: tuple[int, int]) -> None:
-    """Two still keys on the custom property `name`, from the first take to the last. Other curves are left alone."""
-    target[name] = 0.0
-    path = f'["{name}"]'
-    curve = next((curve for curve in compat.curves_of(target) if curve.data_path == path), None)
-    if curve is None:
-        curve = compat.new_curve(target.animation_data.action, target, path)
-    points = curve.keyframe_points
-    ends = [point.co.x for point in points]
-    points.clear()
-    points.add(2)
-    points.foreach_set("co", [min([frames[0], *ends]), 0.0, max([frames[1], *ends]), 0.0])
-    curve.update()

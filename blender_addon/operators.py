@@ -1,22 +1,46 @@
-"""Operators: animate, cancel, stop the engine, copy the report. Export is in fbx.py."""
+"""Operators that make takes, cancel, stop the engine, copy the report. Export is in fbx.py, the list in takes.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import bpy
+from bpy.props import BoolProperty
 
-from . import engine, job, mesh_io, strips
+from . import engine, job, keys, order
+from .order import Order, Pair
 from .preferences import engine_python
 from .report import Problem
 
 
 def disabled_reason(context: bpy.types.Context) -> str | None:
     """Why *Animate* cannot be pressed, in words for its tooltip and the panel; None if it can."""
-    scene = context.scene
+    return job_refusal(context, order.panel_pairs(context.scene))
+
+
+def lines_refusal(context: bpy.types.Context) -> str | None:
+    """Why *Animate Lines* cannot be pressed, or None."""
+    return job_refusal(context, order.line_pairs(context.scene))
+
+
+def again_refusal(context: bpy.types.Context) -> str | None:
+    """Why the active take cannot be made again, or None."""
+    target = context.scene.lsf.target
+    take = keys.active_take(target)
+    if take is None:
+        return "No take is active. Click one in the list."
+    try:
+        choice = order.again(take, target).choice
+    except Problem as problem:
+        return str(problem)
+    return job_refusal(context, [(target, choice)])
+
+
+def job_refusal(context: bpy.types.Context, pairs: list[Pair]) -> str | None:
+    """Why no job can be started for these, or None."""
     if job.busy():
         return "A take is being made. Wait for it or cancel it."
-    return mesh_io.refusal(scene.lsf.target, scene) or strips.refusal(context, scene) or engine_refusal(context)
+    return order.refusal(context, pairs) or engine_refusal(context)
 
 
 def engine_refusal(context: bpy.types.Context) -> str | None:
@@ -30,19 +54,28 @@ def engine_refusal(context: bpy.types.Context) -> str | None:
     return None
 
 
-class LSF_OT_animate(bpy.types.Operator):
-    bl_idname = "lsf.animate"
-    bl_label = "Animate"
-    bl_description = "Make a new take: hear the speech, read the face, and key its shape keys"
+class _MakesTakes:
+    """An operator that runs a job: blocking in scripts, modal in a window. Says what it makes in `orders`."""
+
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
+    poll_message_set: Any  # set by Blender
+    report: Any
 
     _timer: Any = None
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        raise NotImplementedError
+
+    def orders(self, context: bpy.types.Context) -> list[Order]:
+        """What to make. Raises Problem."""
+        raise NotImplementedError
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         if bpy.app.background:
             return True  # a script gets the bare reason from execute, and finds it in scene.lsf.error
-        reason = disabled_reason(context)
+        reason = cls.refusal(context)
         if reason:
             cls.poll_message_set(reason)
         return not reason
@@ -88,7 +121,7 @@ class LSF_OT_animate(bpy.types.Operator):
         try:
             if job.busy():
                 raise Problem("A take is being made. Wait for it or cancel it.")
-            job.current = job.Job(context, lambda: engine_python(context))
+            job.current = job.Job(context, lambda: engine_python(context), self.orders(context))
         except Problem as problem:
             settings.error = str(problem)
             self.report({"ERROR"}, str(problem))
@@ -115,6 +148,62 @@ class LSF_OT_animate(bpy.types.Operator):
         if self._timer is not None:
             context.window_manager.event_timer_remove(self._timer)
             self._timer = None
+
+
+class LSF_OT_animate(_MakesTakes, bpy.types.Operator):
+    bl_idname = "lsf.animate"
+    bl_label = "Animate"
+    bl_description = "Make a new take: hear the speech, read the face, and key its shape keys"
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        return disabled_reason(context)
+
+    def orders(self, context: bpy.types.Context) -> list[Order]:
+        return order.checked(context, order.panel_pairs(context.scene))
+
+
+class LSF_OT_animate_lines(_MakesTakes, bpy.types.Operator):
+    bl_idname = "lsf.animate_lines"
+    bl_label = "Animate Lines"
+    bl_description = "Make a take of every line in the list, each strip on its own mesh, in one go"
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        return lines_refusal(context)
+
+    def orders(self, context: bpy.types.Context) -> list[Order]:
+        return order.checked(context, order.line_pairs(context.scene))
+
+
+class LSF_OT_regenerate(_MakesTakes, bpy.types.Operator):
+    bl_idname = "lsf.regenerate"
+    bl_label = "Make Again"
+    bl_description = "Run the network again with what the active take was made of, into a new take"
+
+    new_seed: BoolProperty(
+        name="New Seed", default=False, options={"SKIP_SAVE"},
+        description="With a seed that no take of this mesh has yet: a variation. Otherwise the same keys come again",
+    )
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: Any) -> str:
+        return (cls.bl_description + (", with a new seed: a variation" if properties.new_seed else
+                                      " of the same seed: the same keys, unless strip or network changed since"))
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        return again_refusal(context)
+
+    def orders(self, context: bpy.types.Context) -> list[Order]:
+        target = context.scene.lsf.target
+        take = keys.active_take(target)
+        if take is None:
+            raise Problem("No take is active. Click one in the list.")
+        seed = None
+        if self.new_seed:
+            seed = 1 + max(int(keys.take_settings(each).get("seed", 0)) for each in keys.takes_of(target))
+        return [order.again(take, target, seed)]
 
 
 class LSF_OT_cancel(bpy.types.Operator):
@@ -179,7 +268,8 @@ def redraw(context: bpy.types.Context) -> None:
                 area.tag_redraw()
 
 
-CLASSES = (LSF_OT_animate, LSF_OT_cancel, LSF_OT_stop_engine, LSF_OT_copy_report)
+CLASSES = (LSF_OT_animate, LSF_OT_animate_lines, LSF_OT_regenerate, LSF_OT_cancel, LSF_OT_stop_engine,
+           LSF_OT_copy_report)
 
 
 def register() -> None:

@@ -84,8 +84,12 @@ def draw_settings(layout: Any, context: bpy.types.Context) -> None:
     column.prop(settings, "emotion_strength", slider=True)
     column.prop(settings, "temperature", slider=True)
     column.prop(settings, "seed")
+    column.prop(settings, "variations")
+    column.prop(settings, "key_style")
     column.prop(settings, "edits")
     column.prop(settings, "extend_frame_range")
+    if settings.strip_name:
+        column.prop(settings, "frame_range_only")
 
 
 def draw_run(layout: Any, context: bpy.types.Context) -> None:

@@ -6,9 +6,17 @@ from typing import Any
 
 import bpy
 from bpy.app.handlers import persistent
-from bpy.props import BoolProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
 
-from . import compat, strips
+from . import compat, curves, strips
 
 
 def _is_mesh(_self: Any, candidate: bpy.types.Object) -> bool:
@@ -33,6 +41,15 @@ def _message(name: str, description: str) -> Any:
     return StringProperty(name=name, description=description, options={"HIDDEN"}, get=get, set=put)
 
 
+class LSFLine(bpy.types.PropertyGroup):
+    """One strip and the mesh that says it."""
+
+    strip_name: StringProperty(name="Strip", search=_strip_names, description="A sound strip of the sequencer")
+    target: PointerProperty(
+        name="Mesh", type=bpy.types.Object, poll=_is_mesh, description="The neutral head that says this strip",
+    )
+
+
 class LSFSettings(bpy.types.PropertyGroup):
     target: PointerProperty(
         name="Mesh", type=bpy.types.Object, poll=_is_mesh,
@@ -46,9 +63,13 @@ class LSFSettings(bpy.types.PropertyGroup):
         name="Sound File", subtype="FILE_PATH", options={"ANIMATABLE", *compat.blend_relative()},
         description="A sound file, used where no strip is chosen",
     )
-    start_frame: IntProperty(
-        name="Start Frame", default=1,
-        description="Scene frame at which the sound file begins (a strip brings its own place)",
+    start_frame: FloatProperty(
+        name="Start Frame", default=1.0, precision=2, step=100,
+        description="Scene frame at which the sound file begins, between two frames too (a strip brings its own place)",
+    )
+    frame_range_only: BoolProperty(
+        name="Frame Range Only", default=False,
+        description="Animate only the part of a strip that lies within the scene's frame range",
     )
     seed: IntProperty(
         name="Seed", default=0, min=0, max=2**31 - 1,
@@ -66,6 +87,21 @@ class LSFSettings(bpy.types.PropertyGroup):
         name="Blinks and Rest", default=True,
         description="Add what speech does not tell: blinks, small eye movements, and rest before and after the strip",
     )
+    variations: IntProperty(
+        name="Takes", default=1, min=1, max=20,
+        description="How many takes one press makes, each with the next seed",
+    )
+    key_style: EnumProperty(
+        name="Keys", default=curves.SPARSE,
+        items=[
+            (curves.SPARSE, "Sparse", "Few keys with Bezier curves between them, within 0.01 of every weight and 0.2 "
+                                      "mm of the face; closed lips and blinks exact"),
+            (curves.EVERY_FRAME, "Every Frame", "One key on every frame, exact"),
+        ],
+        description="How many keys are written",
+    )
+    lines: CollectionProperty(type=LSFLine, name="Lines", description="Strips to animate in one go, each its own mesh")
+    active_line: IntProperty(name="Active Line", options={"HIDDEN"})
     extend_frame_range: BoolProperty(
         name="Extend Frame Range", default=True,
         description="Move the scene's end frame back where the take is longer. It is never made shorter",
@@ -87,6 +123,7 @@ HANDLERS = (bpy.app.handlers.load_post, bpy.app.handlers.undo_post)
 def register() -> None:
     for handlers in HANDLERS:
         handlers.append(_forget)
+    bpy.utils.register_class(LSFLine)
     bpy.utils.register_class(LSFSettings)
     bpy.types.Scene.lsf = PointerProperty(type=LSFSettings)
 
@@ -97,3 +134,4 @@ def unregister() -> None:
     _messages.clear()
     del bpy.types.Scene.lsf
     bpy.utils.unregister_class(LSFSettings)
+    bpy.utils.unregister_class(LSFLine)

@@ -1,10 +1,12 @@
-"""The two files that Blender and the engine share, loaded by path: sys.path and the name `lsf_core` stay untouched.
+"""What Blender's side uses of lsf_core: the protocol, the shape names, and the edits, which need numpy alone.
 
-In a checkout lsf_core lies beside this folder; in the installed extension it lies in `engine/` inside it.
+The package is loaded by path under a private name of this add-on: sys.path and the name `lsf_core` stay untouched. In a
+checkout it lies beside this folder; in the installed extension it lies in `engine/` inside it.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lsf_core import arkit, protocol
+    from lsf_core import arkit, edits, errors, motion, protocol, rawtake, sparse
 
 HERE = Path(__file__).resolve().parent
 
@@ -29,21 +31,24 @@ def find_root(here: Path = HERE) -> Path:
                             "Install the add-on again.")
 
 
-def _load(name: str) -> ModuleType:
-    path = ROOT / "lsf_core" / f"{name}.py"
-    full_name = f"{__package__}._shared_{name}"
-    spec = importlib.util.spec_from_file_location(full_name, path)
+def _load_core() -> ModuleType:
+    """lsf_core as `<this package>._core`; its modules are imported below that name, and only those asked for."""
+    name, folder = f"{__package__}._core", ROOT / "lsf_core"
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py",
+                                                  submodule_search_locations=[str(folder)])
     if spec is None or spec.loader is None:
-        raise ImportError(f"'{path}' cannot be loaded.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[full_name] = module  # dataclasses look their own module up here
-    spec.loader.exec_module(module)
-    return module
+        raise ImportError(f"'{folder}' cannot be loaded.")
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[name] = package
+    spec.loader.exec_module(package)
+    return package
 
 
 ROOT = find_root()
 if not TYPE_CHECKING:
-    protocol = _load("protocol")
-    arkit = _load("arkit")
+    _core = _load_core()
+    arkit, edits, errors, motion, protocol, rawtake, sparse = (
+        importlib.import_module(f"{_core.__name__}.{name}")
+        for name in ("arkit", "edits", "errors", "motion", "protocol", "rawtake", "sparse"))
 
-__all__ = ["ROOT", "arkit", "find_root", "protocol"]
+__all__ = ["ROOT", "arkit", "edits", "errors", "find_root", "motion", "protocol", "rawtake", "sparse"]

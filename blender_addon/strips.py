@@ -10,6 +10,7 @@ offset, so a strip always starts on a whole frame; finer shifts are made by soun
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,19 @@ from .report import Problem
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What the artist points at: a strip by its name, or, where that is empty, a sound file and where it begins."""
+
+    strip: str = ""
+    audio_path: str = ""
+    start_frame: float = 1.0
+
+
+@dataclass(frozen=True)
 class Speech:
     """A stretch of sound on the timeline. Seconds are the timeline's."""
 
+    choice: Choice
     name: str
     path: str
     offset: float
@@ -37,6 +48,11 @@ class Speech:
     content_seconds: float | None = None
     """Of a strip played at another speed: how long the whole file takes on the timeline."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def sound_frame(self) -> float:
+        """Frame on which the sound's second 0 lies: moves with the strip, and stays where a strip is trimmed."""
+        return self.start_frame - self.offset * self.fps
 
 
 def scene_fps(scene: bpy.types.Scene) -> float:
@@ -53,15 +69,24 @@ def sound_strips(context: bpy.types.Context, scene: bpy.types.Scene) -> list[Any
     return []
 
 
-def refusal(context: bpy.types.Context, scene: bpy.types.Scene) -> str | None:
-    """Why no speech is to be had from the settings, in words for the panel; None if some is. Cheap."""
-    settings = scene.lsf
-    if settings.strip_name:
-        strips = sound_strips(context, scene)
-        strip = next((s for s in strips if s.name == settings.strip_name), None)
+def choice_of(settings: Any) -> Choice:
+    """What is chosen in the panel."""
+    return Choice(settings.strip_name, "" if settings.strip_name else settings.audio_path, settings.start_frame)
+
+
+def find(context: bpy.types.Context, scene: bpy.types.Scene, name: str) -> Any | None:
+    """The sound strip of this name, or None."""
+    return next((strip for strip in sound_strips(context, scene) if strip.name == name), None)
+
+
+def refusal(context: bpy.types.Context, scene: bpy.types.Scene, choice: Choice | None = None) -> str | None:
+    """Why no speech is to be had from the choice (None: the panel's), for the panel; None if some is. Cheap."""
+    choice = choice or choice_of(scene.lsf)
+    if choice.strip:
+        strip = find(context, scene, choice.strip)
         if strip is None:
-            there = ", ".join(f"'{s.name}'" for s in strips[:5]) or "none"
-            return f"There is no sound strip '{settings.strip_name}' in the sequencer (there: {there}). Choose another."
+            there = ", ".join(f"'{s.name}'" for s in sound_strips(context, scene)[:5]) or "none"
+            return f"There is no sound strip '{choice.strip}' in the sequencer (there: {there}). Choose another."
         if strip.sound is None:
             return f"The strip '{strip.name}' has no sound. Relink it or choose another."
         owner = strip.id_data
@@ -69,27 +94,30 @@ def refusal(context: bpy.types.Context, scene: bpy.types.Scene) -> str | None:
             return (f"The strip is in scene '{owner.name}' at {scene_fps(owner):.3f} fps, the mesh in '{scene.name}' "
                     f"at {scene_fps(scene):.3f} fps. Set both to the same frame rate.")
         return None
-    if not settings.audio_path:
+    if not choice.audio_path:
         return "No speech is chosen. Choose a sound strip or a sound file."
     return None
 
 
-def speech_of(context: bpy.types.Context, scene: bpy.types.Scene, folder: Path) -> Speech:
-    """What the settings choose. Packed sounds are written into `folder`. Raises Problem."""
-    reason = refusal(context, scene)
+def speech_of(context: bpy.types.Context, scene: bpy.types.Scene, folder: Path, choice: Choice | None = None) -> Speech:
+    """What is chosen (None: in the panel). Packed sounds are written into `folder`. Raises Problem."""
+    choice = choice or choice_of(scene.lsf)
+    reason = refusal(context, scene, choice)
     if reason:
         raise Problem(reason)
-    settings = scene.lsf
-    if not settings.strip_name:
-        path = os.path.normpath(bpy.path.abspath(settings.audio_path))
-        return Speech(bpy.path.display_name_from_filepath(path) or "speech", _checked(path, "sound file"), 0.0, None,
-                      settings.start_frame, None, scene_fps(scene))
-    strip = next(s for s in sound_strips(context, scene) if s.name == settings.strip_name)
-    return speech_of_strip(strip, strip.id_data, folder)
+    strip = find(context, scene, choice.strip) if choice.strip else None
+    if strip is not None:
+        span = (scene.frame_start, scene.frame_end + 1) if scene.lsf.frame_range_only else None
+        return speech_of_strip(strip, strip.id_data, folder, span)
+    path = os.path.normpath(bpy.path.abspath(choice.audio_path))
+    first = math.floor(choice.start_frame)  # keys lie on whole frames; what the sound is later is silence before it
+    fps = scene_fps(scene)
+    return Speech(choice, bpy.path.display_name_from_filepath(path) or "speech", _checked(path, "sound file"),
+                  -(choice.start_frame - first) / fps, None, first, None, fps)
 
 
-def speech_of_strip(strip: Any, scene: bpy.types.Scene, folder: Path) -> Speech:
-    """The stretch that `strip` plays. Raises Problem."""
+def speech_of_strip(strip: Any, scene: bpy.types.Scene, folder: Path, span: tuple[int, int] | None = None) -> Speech:
+    """The stretch that `strip` plays, cut to the frames from span[0] up to, without, span[1]. Raises Problem."""
     fps = scene_fps(scene)
     own_start = compat.left_handle(strip)
     start, end = own_start, compat.right_handle(strip)
@@ -100,9 +128,15 @@ def speech_of_strip(strip: Any, scene: bpy.types.Scene, folder: Path) -> Speech:
         meta = compat.parent_meta(meta)
     if end <= start:
         raise Problem(f"The strip '{strip.name}' is trimmed away by the meta strip around it. Lengthen the meta strip.")
+    if span is not None:
+        if end <= span[0] or start >= span[1]:
+            raise Problem(f"The strip '{strip.name}' plays from frame {start} to {end - 1}, outside the scene's frame "
+                          f"range ({span[0]} to {span[1] - 1}). Move it, or switch 'Frame Range Only' off.")
+        start, end = max(start, span[0]), min(end, span[1])
     skipped = int(compat.content_skipped(strip))  # towards zero, as Blender does
     offset = skipped / fps - getattr(strip, "sound_offset", 0.0) + (start - own_start) / fps
     return Speech(
+        choice=Choice(strip=strip.name),
         name=strip.name,
         path=_sound_path(strip.sound, folder),
         offset=offset,

@@ -119,7 +119,7 @@ def test_every_usual_format(scene, head, real_engine, tmp_path, name, container,
     add_strip(scene, mix(path, container, codec, 48000) if codec else encode_m4a(path, speech(48000)))
     bpy.ops.lsf.animate()
     jaw = keyed(head)["jawOpen"]
-    assert len(jaw) >= 36
+    assert jaw[-1, 0] - jaw[0, 0] >= 35
     assert np.ptp(jaw[:, 1]) > 0.05
 
 

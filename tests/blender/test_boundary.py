@@ -78,6 +78,15 @@ def test_the_addon_registers_where_torch_cannot_be_imported():
                         "assert sys.path == before; blender_addon.unregister()")
 
 
+def test_the_edits_of_the_core_run_on_numpy_alone():
+    """They are loaded into Blender's Python, under a name of the add-on's."""
+    run(sys.executable, f"import sys\nfor n in {sorted(HEAVY)}: sys.modules[n] = None\n"
+                        "import numpy as np; from blender_addon.shared import edits, rawtake, sparse\n"
+                        "take = rawtake.RawTake.of(np.full((50, 52), .1), np.full((50, 52), .2), np.zeros(16000))\n"
+                        "motion = take.finish(edits.EditSettings(emotion=1.5, smoothing=1), fps=30)\n"
+                        "sparse.sparse_keys(motion.weights, sparse.exact_keys(motion), sparse.face_probes())")
+
+
 def test_the_core_imports_where_blender_cannot_be_imported():
     """Every module of it but command-line entries, in the engine's Python."""
     run(engine.find_python(), f"import sys, pkgutil, importlib\nfor n in {sorted(BLENDER)}: sys.modules[n] = None\n"

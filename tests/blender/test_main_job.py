@@ -30,7 +30,7 @@ def test_speech_and_a_bare_head_become_an_animated_face(ready, head):
     found = keyed(head)
     assert set(found) == set(arkit.ARKIT_NAMES)
     jaw = found["jawOpen"]
-    np.testing.assert_array_equal(jaw[:, 0], np.arange(11, 61))
+    assert (jaw[0, 0], jaw[-1, 0]) == (11, 60)
     weights = np.concatenate([points[:, 1] for points in found.values()])
     assert weights.min() >= 0
     assert weights.max() <= 1
@@ -66,6 +66,7 @@ def test_the_take_is_the_motion_of_the_strips_stretch_of_sound(ready, head, real
 
     from test_engine import last_event
 
+    ready.lsf.key_style = "EVERY_FRAME"
     bpy.ops.lsf.animate()
     operator = keyed(head)
     soundfile = pytest.importorskip("soundfile")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import add_strip, error_of, keyed, write_wav
 
-from blender_addon import compat, strips
+from blender_addon import compat, curves, strips
 from blender_addon.report import Problem
 
 CLICKS = (0.9, 1.3, 1.75, 2.55)
@@ -163,6 +163,7 @@ def test_a_strip_at_half_speed_is_read_as_blender_plays_it(scene, clicks, tmp_pa
 def test_frame_i_of_the_motion_is_on_frame_start_plus_i(scene, ball, hum, fake_engine, requests_seen, rate):
     scene.render.fps, scene.render.fps_base = RATES[rate]
     fake_engine()
+    scene.lsf.key_style = curves.EVERY_FRAME
     strip = add_strip(scene, hum, frame=7)
     strip.frame_offset_start = 3
     bpy.ops.lsf.animate()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import add_strip, error_of, evaluated, keyed
 
-from blender_addon import compat, job, keys, mesh_io
+from blender_addon import compat, curves, job, keys, mesh_io
+from blender_addon.shared import edits
 
 
 def actions() -> set[str]:
@@ -38,6 +39,7 @@ def curve_keys(action: bpy.types.Action) -> int:
 
 def test_keys_follow_the_motion_one_a_frame_and_flat_curves_have_two(ball_scene, ball, fake_engine):
     fake_engine()
+    ball_scene.lsf.key_style = curves.EVERY_FRAME
     bpy.ops.lsf.animate()
     found = keyed(ball)
     assert {name: len(points) for name, points in found.items()} == {
@@ -55,11 +57,12 @@ def test_the_evaluated_mesh_is_basis_plus_weighted_displacements(ball_scene, bal
     before = evaluated(ball, 1)
     bpy.ops.lsf.animate()
     blocks = ball.data.shape_keys.key_blocks
+    curve = {curve.data_path.split('"')[1]: curve for curve in compat.curves_of(ball.data.shape_keys)}
     for frame in (1, 20, 50):
         expected = before.copy()
-        for name, points in keyed(ball).items():
+        for name in curve:
             key = np.array([p.co[:] for p in compat.key_points(blocks[name])])
-            expected += np.interp(frame, points[:, 0], points[:, 1]) * (key - before)
+            expected += curve[name].evaluate(frame) * (key - before)
         np.testing.assert_allclose(evaluated(ball, frame), expected, atol=1e-5)
     assert np.abs(evaluated(ball, 50) - before).max() > 0.05
 
@@ -81,10 +84,11 @@ def test_the_settings_are_kept_on_the_take(ball_scene, ball, fake_engine, reques
     settings.seed, settings.temperature, settings.emotion_strength, settings.edits = 7, 0.5, 1.5, False
     bpy.ops.lsf.animate()
     kept = keys.take_settings(keys.active_take(ball))
-    wanted = {"seed": 7, "temperature": 0.5, "emotion_strength": 1.5, "edits": False}
+    wanted = {"seed": 7, "edits": edits.edit_settings(1.5, edits=False).to_dict()}
     assert wanted.items() <= kept.items()
+    assert kept["performance"] == {"temperature": 0.5}
     assert (kept["first_frame"], kept["frames"], kept["target"], kept["speech"]) == (1, 50, "Ball", "speech")
-    assert wanted.items() <= requests_seen("animate")[0].items()
+    assert {**wanted, "temperature": 0.5}.items() <= requests_seen("animate")[0].items()
 
 
 def test_an_artists_action_is_neither_changed_nor_lost(ball_scene, ball, fake_engine, tmp_path):
@@ -296,7 +300,7 @@ def test_a_failure_while_writing_takes_back_what_was_written(ball_scene, ball, f
     def fail(*_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(keys, "fill_curve", fail)
+    monkeypatch.setattr(curves, "write", fail)
     assert "no room" in error_of(bpy.ops.lsf.animate)
     assert ball.data.shape_keys is None
     assert not actions()

@@ -1,0 +1,103 @@
+"""What a job is asked to make: one order is one take, of one mesh from one stretch of speech.
+
+Orders come from the panel (one strip, or the list of lines, each in as many variations as are asked for) or from a take
+that is to be made again. They hold names rather than Blender's objects, which an undo makes invalid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import bpy
+
+from . import keys, mesh_io, strips
+from .report import Problem
+from .shared import edits, errors
+from .strips import Choice
+
+Pair = tuple["bpy.types.Object | None", Choice]
+"""A mesh and what it shall say."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One take. performance: what the engine is told besides sound, mesh, seed and edits, such as the temperature."""
+
+    target: str
+    choice: Choice
+    seed: int
+    edits: dict[str, Any]
+    """Of the take: lsf_core.edits.EditSettings.to_dict()."""
+    performance: dict[str, Any] = field(default_factory=dict)
+
+
+def panel_pairs(scene: bpy.types.Scene) -> list[Pair]:
+    """The mesh and the speech of the panel."""
+    return [(scene.lsf.target, strips.choice_of(scene.lsf))]
+
+
+def line_pairs(scene: bpy.types.Scene) -> list[Pair]:
+    """Every line of the list: its mesh and its strip."""
+    return [(line.target, Choice(line.strip_name)) for line in scene.lsf.lines]
+
+
+def refusal(context: bpy.types.Context, pairs: list[Pair]) -> str | None:
+    """Why these cannot be animated, in words for the panel; None if nothing speaks against it. Cheap."""
+    if not pairs:
+        return "There are no lines. Select sound strips in the sequencer and press 'Add Selected Strips'."
+    for target, choice in pairs:
+        reason = mesh_io.refusal(target, context.scene) or strips.refusal(context, context.scene, choice)
+        if reason:
+            return reason
+    return None
+
+
+def checked(context: bpy.types.Context, pairs: list[Pair]) -> list[Order]:
+    """An order for each pair, in as many variations as the panel asks for. Raises Problem with the refusal."""
+    reason = refusal(context, pairs)
+    if reason:
+        raise Problem(reason)
+    scene, settings = context.scene, context.scene.lsf
+    return [Order(target.name, choice, settings.seed + number, edits_of_new_take(scene, target).to_dict(),
+                  {"temperature": settings.temperature})
+            for target, choice in pairs for number in range(settings.variations) if target is not None]
+
+
+def edits_of_new_take(scene: bpy.types.Scene, target: bpy.types.Object | None) -> Any:
+    """Edits that a take starts with: the active take's, with the panel's emotion; none if they are switched off."""
+    settings = scene.lsf
+    if not settings.edits:
+        return edits.edit_settings(settings.emotion_strength, edits=False)
+    active = keys.active_take(target)
+    start = edits_of_take(active) if active is not None else edits.DEFAULT
+    return replace(edits.DEFAULT if start == edits.NONE else start, emotion=settings.emotion_strength)
+
+
+def edits_of_take(take: bpy.types.Action) -> Any:
+    """The EditSettings that a take was written with; the defaults where they are spoilt or of another version."""
+    stored = keys.take_settings(take).get("edits")
+    try:
+        return edits.EditSettings.from_dict(stored) if isinstance(stored, dict) else edits.DEFAULT
+    except (errors.LSFError, TypeError):
+        return edits.DEFAULT
+
+
+def again(take: bpy.types.Action, target: bpy.types.Object, seed: int | None = None) -> Order:
+    """The order that makes a take once more, or with another seed. Raises Problem for a take without its settings."""
+    made = keys.take_settings(take)
+    source = made.get("source")
+    if not isinstance(source, dict) or "seed" not in made:
+        raise Problem(f"The take '{take.name}' does not tell what it was made of. Press Animate for a new one.")
+    choice = Choice(str(source.get("strip", "")), str(source.get("audio_path", "")),
+                    float(source.get("start_frame", 1.0)))
+    return Order(target.name, choice, int(made["seed"]) if seed is None else seed, edits_of_take(take).to_dict(),
+                 dict(made.get("performance", {})))
+
+
+def settings_of(order: Order, speech: strips.Speech) -> dict[str, Any]:
+    """What a take keeps of its order, as plain values."""
+    choice = speech.choice
+    source = {"strip": choice.strip, "audio_path": choice.audio_path, "start_frame": choice.start_frame}
+    return {"seed": order.seed, "edits": order.edits, "performance": order.performance, "target": order.target,
+            "speech": speech.name, "source": source, "sound_frame": speech.sound_frame, "fps": speech.fps}

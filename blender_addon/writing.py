@@ -1,0 +1,183 @@
+"""The end of a job: the engine's files are read and checked, and then shape keys and takes are written, all or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from . import curves, keys, mesh_io
+from .report import Problem
+from .shared import arkit, errors, motion, protocol, rawtake, sparse
+from .strips import Speech
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """Shape keys to make: their names, and displacements (K, V, 3) from `basis` (V, 3), in the mesh's own space."""
+
+    names: list[str]
+    deltas: np.ndarray
+    basis: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """What the engine made of a take: weights (F, C) in [0, 1] of the shapes `names`, and the take before edits."""
+
+    names: list[str]
+    weights: np.ndarray
+    raw: bytes
+    """A packed RawTake, to be kept with the take; empty from an engine that gives none."""
+    checkpoint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One take, checked, ready to be written."""
+
+    target: bpy.types.Object
+    shapes: Shapes
+    motion: Motion
+    speech: Speech
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the artist is told."""
+
+    summary: str
+    warnings: list[str]
+
+
+def write(scene: bpy.types.Scene, results: list[Result]) -> Outcome:
+    """Write all takes; each becomes its mesh's active one. What fails leaves everything as it was."""
+    targets = list({result.target.name: result.target for result in results}.values())
+    made_before = {target.name: mesh_io.existing_keys(target) for target in targets}
+    warnings: list[str] = []
+    takes = []
+    try:
+        with keys.all_or_nothing(targets):
+            for result in results:
+                take, told = _write_one(scene, result)
+                takes.append(take)
+                warnings += told
+    except Exception:
+        for target in targets:
+            mesh_io.remove_keys(target, [n for n in mesh_io.existing_keys(target) if n not in made_before[target.name]])
+        raise
+    if scene.lsf.extend_frame_range:
+        scene.frame_end = max(scene.frame_end, *(take.last_frame for take in takes))
+    for target in targets:
+        last = max(i for i, result in enumerate(results) if result.target == target)
+        warnings += _look_at(scene, results[last], takes[last])
+    if _alike(results):
+        warnings.append("The variations differ in blinks, gaze and head alone: raise 'Variation' above 0 for other "
+                        "performances.")
+    made = sum(len(mesh_io.existing_keys(target)) - len(made_before[target.name]) for target in targets)
+    return Outcome(_summary(takes, results, made), list(dict.fromkeys(warnings)))
+
+
+def _write_one(scene: bpy.types.Scene, result: Result) -> tuple[keys.Take, list[str]]:
+    target = result.target
+    number = 1 + max((keys.take_settings(take).get("number", 0) for take in keys.takes_of(target)), default=0)
+    shapes, made = result.shapes, result.motion
+    if shapes.names and not set(shapes.names) & set(mesh_io.existing_keys(target)):  # an earlier take made them
+        mesh_io.make_keys(target, shapes.names, shapes.deltas, shapes.basis)
+    present = set(mesh_io.existing_keys(target))
+    chosen = [i for i, name in enumerate(made.names) if name in present]
+    mask = None
+    if scene.lsf.key_style == curves.SPARSE:
+        mask = sparse_mask(made.names, made.weights, result.speech.fps)[:, chosen]
+    take = keys.write_take(
+        target, f"{result.speech.name} take {number}", [made.names[i] for i in chosen], made.weights[:, chosen],
+        result.speech.start_frame, {**result.settings, "number": number}, mask, made.raw)
+    warned = [f"The Action '{take.set_aside}' was active before; it is kept, and no longer plays."] \
+        if take.set_aside else []
+    return take, warned
+
+
+def sparse_mask(names: list[str], weights: np.ndarray, fps: float) -> np.ndarray:
+    """Where sparse keys are: (F, C) bool. The 52 ARKit shapes are bound by millimetres of the face as well."""
+    if tuple(names) != arkit.ARKIT_NAMES:
+        return sparse.sparse_keys(weights)
+    take = motion.Motion(arkit.ARKIT_NAMES, weights, fps)
+    return sparse.sparse_keys(take.weights, sparse.exact_keys(take), sparse.face_probes())
+
+
+def _summary(takes: list[keys.Take], results: list[Result], made: int) -> str:
+    if len(takes) == 1:
+        take, result = takes[0], results[0]
+        shapes = sum(1 for name in result.motion.names if name in mesh_io.existing_keys(result.target))
+        return (f"{take.action.name}: frames {take.first_frame} to {take.last_frame}, {shapes} shape keys "
+                f"({made} made), {take.keys} keys")
+    names = [take.action.name for take in takes]
+    return f"{len(takes)} takes, {names[0]} to {names[-1]}: {made} shape keys made, {sum(t.keys for t in takes)} keys"
+
+
+def _alike(results: list[Result]) -> bool:
+    """Whether variations were asked for of which the network makes the same performance."""
+    steady = [(r.target.name, r.speech.choice) for r in results if not r.settings["performance"].get("temperature")]
+    return len(set(steady)) < len(steady)
+
+
+def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take) -> list[str]:
+    """Warnings of what the artist would otherwise find out by a face that stays still."""
+    target = result.target
+    names = result.motion.names
+    shapes = [name for name in names if name in mesh_io.existing_keys(target)]
+    warnings = mesh_io.hindrances(target, shapes)
+    weights = result.motion.weights[:, [names.index(name) for name in shapes]]
+    loudest = take.first_frame + int(np.argmax(weights.sum(axis=1)))
+    if not mesh_io.moves(target, shapes, scene, loudest):
+        warnings.append(f"The keys were written, but '{target.name}' does not move at frame {loudest}. "
+                        "Look for muted shape keys, drivers, and modifiers that overwrite the shape.")
+    return warnings
+
+
+# ---------------------------------------------------------------- the engine's files
+def no_shapes(mesh: mesh_io.MeshData) -> Shapes:
+    """For a mesh that has all shape keys."""
+    return Shapes([], np.zeros((0, *mesh.basis.shape), np.float32), mesh.basis)
+
+
+def read_shapes(folder: Path, data: dict[str, Any], mesh: mesh_io.MeshData, wanted: list[str]) -> Shapes:
+    """The shape keys to make, of the engine's answer to `rig`. Raises Problem."""
+    names = [str(name) for name in data["names"]]
+    deltas = _array(folder, data["deltas"], (len(names), *mesh.basis.shape))
+    chosen = [name for name in wanted if name in names]
+    return Shapes(chosen, mesh.from_engine(deltas[[names.index(name) for name in chosen]]), mesh.basis)
+
+
+def read_motion(folder: Path, data: dict[str, Any], frames: int) -> Motion:
+    """The engine's answer to `animate`. Raises Problem."""
+    names = [str(name) for name in data["names"]]
+    weights = _array(folder, data["weights"], (frames, len(names)))
+    if weights.min() < -1e-4 or weights.max() > 1.0001:
+        raise Problem(f"The engine gave weights from {weights.min():.3f} to {weights.max():.3f}, outside 0 to 1. "
+                      "Nothing was changed.")
+    raw = b""
+    if "raw" in data:
+        try:
+            raw = rawtake.RawTake.load(protocol.inside(str(folder), data["raw"])).to_bytes()
+        except (errors.LSFError, ValueError) as error:
+            raise Problem(f"The engine's raw take cannot be used ({error}). Nothing was changed.") from error
+    return Motion(names, np.clip(weights, 0.0, 1.0), raw, str(data.get("checkpoint", "")))
+
+
+def _array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A result file, if it is what was asked for. Raises Problem."""
+    try:
+        array = np.load(protocol.inside(str(folder), name), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise Problem(f"The engine's result '{name}' cannot be read ({error}). Nothing was changed.") from error
+    if array.shape != shape or array.dtype.kind != "f":
+        raise Problem(f"The engine's result '{name}' is {array.dtype} {array.shape}, expected {shape}. "
+                      "Nothing was changed.")
+    if not np.isfinite(array).all():
+        raise Problem(f"The engine's result '{name}' holds numbers that are not finite. Nothing was changed.")
+    return array
