@@ -11,6 +11,7 @@ import numpy as np
 
 from ..cues import SoundCues
 from ..filters import gaussian, smoothstep
+from ..lips import keep_closures
 from ..motion import MOUTH, Motion
 
 IN_SECONDS, OUT_SECONDS = 0.10, 0.25  # where no sound is known
@@ -66,4 +67,5 @@ def still_pauses(motion: Motion, cues: SoundCues, strength: float = 1.0) -> Moti
     share = gaussian(calm, CALM_SECONDS * strength * motion.fps)
     slow = gaussian(calm * weights[:, mouth], CALM_SECONDS * strength * motion.fps) / np.maximum(share, 1e-3)
     weights[:, mouth] += calm * (slow - weights[:, mouth])
-    return motion.with_weights(weights)
+    # A quiet word may have been taken for a pause: its p b m stay.
+    return motion.with_weights(keep_closures(weights, motion.weights, calm[:, 0]))
