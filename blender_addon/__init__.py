@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import atexit
 
-from . import compat, engine, fbx, operators, panel, panel_takes, preferences, properties
+from . import compat, engine, fbx, operators, panel, panel_takes, preferences, properties, setup_operators
 
-MODULES = (properties, preferences, engine, operators, fbx, panel, panel_takes)
+MODULES = (properties, preferences, setup_operators, engine, operators, fbx, panel, panel_takes)
 
 
 def register() -> None:

@@ -295,6 +295,8 @@ class Engine:
 
 
 _engine: Engine | None = None
+_started_with: tuple[str, str] | None = None
+"""Python and device of the engine that `start` made; None for one that came from elsewhere."""
 
 
 def running() -> Engine | None:
@@ -303,17 +305,20 @@ def running() -> Engine | None:
 
 
 def start(python: str, device: str = "auto") -> Engine:
-    """The running engine if it is the one asked for, or a new one. Raises Problem."""
-    command = worker_command(python, device=device)
+    """The running engine, or a new one if that was started with another Python or device. Raises Problem."""
+    global _started_with
     there = running()
-    return there if there is not None and there.command == tuple(command) else use(Engine(command))
+    if there is None or _started_with not in (None, (python, device)):
+        there = use(Engine(worker_command(python, device=device)))
+        _started_with = python, device
+    return there
 
 
 def use(engine: Engine) -> Engine:
     """Make `engine` the one that jobs talk to; the one before is closed."""
-    global _engine
+    global _engine, _started_with
     stop()
-    _engine = engine
+    _engine, _started_with = engine, None
     return engine
 
 

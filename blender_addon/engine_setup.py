@@ -2,7 +2,7 @@
 
 Steps: a virtual environment by Blender's Python, PyTorch for this machine, the other pins, and a first start of the
 engine as the proof. The old environment steps aside meanwhile and comes back if the set-up fails or is cancelled.
-Polled like a job; a thread only moves output into a queue.
+Polled like a job; a thread only moves output into a queue. What the commands say lies in `engine-setup.log`, too.
 """
 
 from __future__ import annotations
@@ -21,13 +21,29 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from . import engine
-from .report import Problem
+from .report import PREFERENCES, Problem
 from .shared import ROOT, protocol
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
+
+LOG, TRASH, STAMP = "engine-setup.log", "engine.trash", "lsf-pins.json"
+"""In the user folder: the log and what is being deleted; in the engine: the pins that it was made from."""
+
+FREE_GB = {"card": 10, "no card": 3}
+"""Disk space that a set-up takes while it runs, with CUDA's libraries and without."""
+
+NO_NETWORK = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "ReadTimeoutError", "ProxyError",
+              "SSLError", "Network is unreachable", "Temporary failure in name resolution")
+"""What pip says where it reaches nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +92,31 @@ def torch_index(system: str, has_nvidia: bool, environment: dict[str, str]) -> l
     return []
 
 
-def plan(folder: Path, root: Path = ROOT, base_python: str = sys.executable) -> list[Step]:
-    """The steps that make an engine in `folder`. Raises Problem."""
+def has_nvidia_card() -> bool:
+    """Whether NVIDIA's driver is installed here."""
+    return shutil.which("nvidia-smi") is not None
+
+
+def plan(folder: Path, root: Path = ROOT, base_python: str = sys.executable, wheels: str = "") -> list[Step]:
+    """The steps that make an engine in `folder`; with `wheels`, a folder of wheel files, without any network.
+
+    Raises Problem.
+    """
     pins = requirements(root)
     python = str(python_in(folder))
-    pip = (python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
-    index = torch_index(platform.system(), shutil.which("nvidia-smi") is not None, dict(os.environ))
+    pip = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+    index = torch_index(platform.system(), has_nvidia_card(), dict(os.environ))
+    more: list[str] = []
+    if wheels:
+        if not os.path.isdir(wheels):
+            raise Problem(f"The folder of wheels is not there: '{wheels}'. Correct it in the add-on's preferences, or "
+                          "empty that field to download.", cures=[PREFERENCES])
+        index = more = ["--no-index", "--find-links", wheels]
     hello = protocol.encode(protocol.Request(1, "hello")) + protocol.encode(protocol.Request(2, "quit"))
     return [
         Step("Making the environment", (base_python, "-I", "-m", "venv", str(folder)), 0.05),
         Step("Installing PyTorch", (*pip, *index, *pins["torch"]), 0.6),
-        Step("Installing the other packages", (*pip, *pins["arrays"], *pins["engine"]), 0.3),
+        Step("Installing the other packages", (*pip, *more, *pins["arrays"], *pins["engine"]), 0.3),
         Step("Starting the engine", tuple(engine.worker_command(python, root)), 0.05, hello),
     ]
 
@@ -96,35 +126,72 @@ def python_in(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
+def outdated(user_folder: Path) -> bool:
+    """Whether the set-up engine was made for another version of the add-on, with other packages."""
+    made = user_folder / engine.MADE
+    if not python_in(made).exists():
+        return False
+    try:
+        return json.loads((made / STAMP).read_text(encoding="utf-8")) != requirements()
+    except (OSError, ValueError):
+        return True
+
+
+def remove(user_folder: Path) -> int:
+    """Delete the set-up engine and all that set-ups left; bytes that were freed. Raises Problem."""
+    freed = 0
+    for name in (engine.UNFINISHED, LOG, TRASH, engine.OLD, engine.MADE):
+        path = user_folder / name
+        try:
+            if path.is_dir():
+                inside = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
+                freed += sum(file.lstat().st_size for file in inside)
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise Problem(f"The engine cannot be removed: '{error.filename or path}' ({error.strerror}). Close other "
+                          "Blenders and try again.") from error
+    return freed
+
+
 class Setup:
     """States: RUNNING, then DONE, FAILED or CANCELLED."""
 
     def __init__(self, user_folder: Path, plan_steps: Callable[[Path], Sequence[Step]] = plan) -> None:
-        """Start. Raises Problem if the folder cannot be written or the list of packages is missing."""
+        """Start. Raises Problem if the folder cannot be written or is in use, or the list of packages is missing."""
         self.state, self.error, self.text, self.fraction = "RUNNING", "", "", 0.0
         self.log: deque[str] = deque(maxlen=2000)
         self._target = user_folder / engine.MADE
         self._old = user_folder / engine.OLD
         self._mark = user_folder / engine.UNFINISHED
-        self._trash = user_folder / "engine.trash"
+        self._trash = user_folder / TRASH
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[str] = queue.Queue()
         self._kill_at: float | None = None
         self._cancelled = False
         try:
             user_folder.mkdir(parents=True, exist_ok=True)
+            _check_space(user_folder)
+            half_made = engine.half_made(user_folder)
+            self._lock = _locked(self._mark)
+        except OSError as error:
+            raise _unwritable(self._mark, error) from error
+        try:
+            self._log_file = open(user_folder / LOG, "w", encoding="utf-8")  # noqa: SIM115 - closed by _end
             if self._trash.exists():
                 shutil.rmtree(self._trash)
-            if engine.half_made(user_folder):  # the last set-up was cut off: what was put aside is the good one
+            if half_made:  # the last set-up was cut off: what was put aside is the good one
                 if self._target.exists():
                     shutil.rmtree(self._target)
             elif self._target.exists():
                 # A virtual environment cannot be moved into place afterwards: its scripts hold its path. So the old one
                 # steps aside, and steps back if this fails.
                 self._target.rename(self._old)
-            self._mark.touch()
         except OSError as error:
-            raise Problem(f"The engine's folder cannot be written: '{self._target}' ({error.strerror}).") from error
+            if not half_made:
+                self._unmark()
+            raise _unwritable(self._target, error) from error
         try:
             self._steps = list(plan_steps(self._target))
         except Problem:
@@ -148,8 +215,7 @@ class Setup:
         if self._cancelled:
             self._end("CANCELLED", "Cancelled. The engine is as it was.")
         elif code != 0 or (step.stdin and not self._said_hello()):
-            last = next((line for line in reversed(self.log) if line.strip()), "no message")
-            self._end("FAILED", f"{step.text} failed (exit code {code}): {last} See the log, then try again.")
+            self._end("FAILED", f"{step.text} failed (exit code {code}): {self._reason()}")
         else:
             self._done_share += step.share
             self.fraction = self._done_share
@@ -177,7 +243,7 @@ class Setup:
     def _begin(self) -> None:
         step = self._steps[0]
         self.text = step.text
-        self.log.append("$ " + " ".join(step.command))
+        self._note("$ " + " ".join(step.command))
         try:
             self._process = subprocess.Popen(
                 step.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -204,7 +270,24 @@ class Setup:
     def _take_lines(self) -> None:
         with contextlib.suppress(queue.Empty):
             for _ in range(200):
-                self.log.append(self._lines.get_nowait())
+                self._note(self._lines.get_nowait())
+
+    def _note(self, line: str) -> None:
+        self.log.append(line)
+        with contextlib.suppress(OSError, ValueError):  # a full disk is told by the command itself
+            self._log_file.write(line + "\n")
+            self._log_file.flush()
+
+    def _reason(self) -> str:
+        """Why the last command failed, with the cure where it can be told from what it said."""
+        said = "\n".join(self.log)
+        if "No space left on device" in said:
+            return "the disk is full. Free some space, then try again."
+        if any(word in said for word in NO_NETWORK):
+            return ("the network cannot be reached. Check the connection (a proxy? set HTTPS_PROXY), or name a folder "
+                    "of wheels in the add-on's preferences, then try again.")
+        last = next((line for line in reversed(self.log) if line.strip()), "no message")
+        return f"{last} See the log, then try again."
 
     def _said_hello(self) -> bool:
         for line in self.log:
@@ -224,11 +307,13 @@ class Setup:
                         stream.close()
         if state != "DONE":
             self._step_back()
+        self._log_file.close()
 
     def _accept(self) -> None:
         """The new engine is good from the moment that neither mark nor old one is left; deleting may be cut off."""
         try:
-            self._mark.unlink(missing_ok=True)
+            (self._target / STAMP).write_text(json.dumps(requirements()), encoding="utf-8")
+            self._unmark()
             if self._old.exists():
                 self._old.rename(self._trash)
         except OSError as error:
@@ -238,14 +323,46 @@ class Setup:
         shutil.rmtree(self._trash, ignore_errors=True)
         self._end("DONE", "")
 
+    def _unmark(self) -> None:
+        self._lock.close()  # first: Windows deletes no open file
+        self._mark.unlink(missing_ok=True)
+
     def _step_back(self) -> None:
         shutil.rmtree(self._target, ignore_errors=True)
         if self._target.exists():
+            self._lock.close()
             return  # a program holds a file of it open: with the mark it is not used, and the next set-up deletes it
         with contextlib.suppress(OSError):  # then the old one is used where it is
-            self._mark.unlink(missing_ok=True)
+            self._unmark()
             if self._old.exists():
                 self._old.rename(self._target)
+
+
+def _locked(mark: Path) -> IO[str]:
+    """The mark, open and locked until it is closed or this Blender dies. Raises Problem if another one holds it."""
+    file = open(mark, "a")  # noqa: SIM115 - the caller keeps it
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise Problem("Another Blender is setting the engine up. Wait until it is done, or cancel it there.") from error
+    return file
+
+
+def _unwritable(path: Path, error: OSError) -> Problem:
+    return Problem(f"The engine's folder cannot be written: '{error.filename or path}' ({error.strerror}). "
+                   "Close other Blenders, and check the rights of that folder.")
+
+
+def _check_space(folder: Path) -> None:
+    needed = FREE_GB["card" if has_nvidia_card() else "no card"]
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < needed:
+        raise Problem(f"The disk has {free:.1f} GB free, the engine takes {needed} GB while it is set up: '{folder}'. "
+                      "Free some space, then try again.")
 
 
 current: Setup | None = None

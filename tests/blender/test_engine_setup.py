@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import sysconfig
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import pytest
@@ -43,15 +45,23 @@ def offline(tmp_path, monkeypatch):
     return root
 
 
-def planner(root: Path, last: tuple[str, ...] | None = None):
-    """The real plan; the engine's first start is played by the fake worker unless `last` is given."""
+def planner(root: Path, last: tuple[str, ...] | None = None, real_venv: bool = False):
+    """The real plan; but the environment borrows this one's pip, which saves 3 s, unless `real_venv`; and the engine's
+    first start is played by the fake worker unless `last` is given."""
 
     def steps(folder: Path) -> list[Step]:
         planned = engine_setup.plan(folder, root)
+        if not real_venv:
+            make = (sys.executable, "-c", BORROW_PIP, str(folder), sysconfig.get_path("purelib"))
+            planned[0] = Step(planned[0].text, make, planned[0].share)
         fake = last or (str(engine_setup.python_in(folder)), "-c", SAY_HELLO)
         return [*planned[:-1], Step("Starting the engine", fake, 0.05, planned[-1].stdin)]
 
     return steps
+
+
+BORROW_PIP = ("import sys, venv; from pathlib import Path; venv.create(sys.argv[1], symlinks=True)\n"
+              "[site] = Path(sys.argv[1]).rglob('site-packages'); (site / 'pip.pth').write_text(sys.argv[2])")
 
 
 SAY_HELLO = ("import sys, json; json.loads(sys.stdin.readline()); import torchlike, arrayslike\n"
@@ -59,7 +69,7 @@ SAY_HELLO = ("import sys, json; json.loads(sys.stdin.readline()); import torchli
 
 
 def test_an_environment_is_made_and_proven(offline, tmp_path):
-    work = Setup(tmp_path / "user", planner(offline))
+    work = Setup(tmp_path / "user", planner(offline, real_venv=True))
     seen = [work.fraction]
     while not work.poll():
         seen.append(work.fraction)
@@ -68,6 +78,8 @@ def test_an_environment_is_made_and_proven(offline, tmp_path):
     assert seen == sorted(seen)
     assert work.fraction == pytest.approx(1.0)
     assert engine_setup.python_in(tmp_path / "user" / "engine").is_file()
+    assert not engine_setup.outdated(tmp_path / "user")
+    assert "Successfully installed torchlike-1.0" in (tmp_path / "user" / engine_setup.LOG).read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("LSF_ENGINE_PYTHON", raising=False)
         assert find_python("", tmp_path / "user", tmp_path) == str(engine_setup.python_in(tmp_path / "user" / "engine"))
@@ -108,6 +120,73 @@ def test_a_set_up_can_be_tried_again(offline, tmp_path):
     assert second.state == "DONE", second.error
 
 
+def test_a_folder_of_wheels_needs_no_network(offline, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    steps = engine_setup.plan(tmp_path / "user" / "engine", offline, wheels=str(offline / "wheels"))
+    work = Setup(tmp_path / "user", lambda folder: [planner(offline)(folder)[0], *steps[1:-1]])
+    work.wait()
+    assert work.state == "DONE", work.error
+    with pytest.raises(Problem, match="folder of wheels is not there: '/no/wheels'"):
+        engine_setup.plan(tmp_path / "engine", offline, wheels="/no/wheels")
+
+
+def test_without_a_network_the_cure_is_told(offline, tmp_path, monkeypatch):
+    for name, value in (("PIP_INDEX_URL", "http://127.0.0.1:9/simple"), ("PIP_RETRIES", "1"), ("PIP_FIND_LINKS", "")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    work = Setup(tmp_path / "user", planner(offline))
+    work.wait()
+    assert "the network cannot be reached. Check the connection" in work.error
+    assert "wheels" in work.error
+    assert not engine_setup.python_in(tmp_path / "user" / "engine").exists()
+
+
+def test_a_full_disk_is_told_before_anything_is_done_and_where_it_happens(offline, tmp_path, monkeypatch):
+    full = (sys.executable, "-c", "raise SystemExit('OSError: [Errno 28] No space left on device: x')")
+    work = Setup(tmp_path / "user", lambda folder: [Step("Installing PyTorch", full, 1.0)])
+    work.wait()
+    assert "the disk is full" in work.error
+    monkeypatch.setattr(engine_setup.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**30))
+    with pytest.raises(Problem, match=r"has 1\.0 GB free, the engine takes (3|10) GB"):
+        Setup(tmp_path / "user", planner(offline))
+    assert not (tmp_path / "user" / "engine").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(offline, tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", Path("/proc/lsf")):
+        with pytest.raises(Problem, match=f"folder cannot be written: '{folder}'"):
+            Setup(folder, planner(offline))
+
+
+def test_two_blenders_do_not_set_up_one_engine_at_once(offline, tmp_path):
+    user = tmp_path / "user"
+    (place_python(user / "engine").parent / "good").touch()
+    first = Setup(user, planner(offline))
+    with pytest.raises(Problem, match="Another Blender is setting the engine up"):
+        Setup(user, planner(offline))
+    first.cancel()
+    first.wait()
+    assert (user / "engine" / "bin" / "good").exists()
+    second = Setup(user, planner(offline))
+    second.wait()
+    assert second.state == "DONE", second.error
+
+
+def test_removing_the_engine_leaves_nothing(offline, tmp_path):
+    user = tmp_path / "user"
+    place_python(user / "engine").write_bytes(b"x" * 1000)
+    (user / engine_setup.LOG).touch()
+    assert engine_setup.outdated(user), "made by a version that noted no pins"
+    assert engine_setup.remove(user) >= 1000
+    assert not list(user.iterdir())
+    assert engine_setup.remove(user) == 0
+
+
 def place_python(folder: Path) -> Path:
     python = engine_setup.python_in(folder)
     python.parent.mkdir(parents=True)
@@ -132,7 +211,7 @@ def test_after_a_set_up_that_was_cut_off_the_old_engine_is_the_good_one(offline,
     assert work.state == ("FAILED" if way == "fails" else "DONE"), work.error
     assert find_python("", user, tmp_path) == str(half)
     assert (half.parent / "good").exists() == (way == "fails")
-    assert [path.name for path in user.iterdir()] == ["engine"]
+    assert {path.name for path in user.iterdir()} == {"engine", engine_setup.LOG}
 
 
 def test_a_first_set_up_that_was_cut_off_is_not_used(offline, tmp_path, monkeypatch):
@@ -142,7 +221,8 @@ def test_a_first_set_up_that_was_cut_off_is_not_used(offline, tmp_path, monkeypa
     while not engine_setup.python_in(user / "engine").is_file():
         time.sleep(0.01)
     first._process.kill()
-    first._process.wait()  # Blender is gone: nobody polls any more
+    first._process.wait()
+    first._lock.close()  # Blender is gone: nobody polls any more, and the system has opened its locks
     with pytest.raises(Problem, match="The last set-up was not finished"):
         find_python("", user, tmp_path)
     second = Setup(user, planner(offline))
@@ -203,6 +283,7 @@ def test_the_real_engine_passes_the_proof(tmp_path, addon):
     from blender_addon import engine
 
     def steps(folder: Path) -> list[Step]:
+        folder.mkdir()
         proof = engine_setup.plan(folder, ROOT)[-1]
         return [Step(proof.text, tuple(engine.worker_command(engine.find_python())), 1.0, proof.stdin)]
 
@@ -217,4 +298,6 @@ def test_it_is_grey_with_a_reason_in_a_checkout_and_offline(addon, monkeypatch, 
     assert "Only the installed extension" in error_of(bpy.ops.lsf.setup_engine)
     monkeypatch.setattr(preferences, "user_folder", lambda: tmp_path)
     monkeypatch.setattr(preferences.bpy, "app", type("App", (), {"online_access": False}))
-    assert "Allow Online Access" in preferences.setup_refusal()
+    assert "allow Online Access" in preferences.setup_refusal()
+    monkeypatch.setattr(preferences, "wheel_folder", lambda context: str(tmp_path))
+    assert preferences.setup_refusal() is None, "a folder of wheels needs no network"

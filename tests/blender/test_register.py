@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from blender_addon import shared
 
-NAMES = ("animate", "cancel", "export_fbx", "stop_engine", "copy_report")
+NAMES = ("animate", "cancel", "export_fbx", "stop_engine", "copy_report", "setup_engine", "unload_engine")
 
 
 def test_ten_times_in_and_out(addon):
@@ -86,11 +86,11 @@ def test_the_installed_layout_starts_its_own_engine(tmp_path):
             f"e = engine.start({engine.find_python()!r})\n"
             "while not e.versions: assert e.alive, e.log(); e.poll(); time.sleep(.02)\n"
             "print('root', shared.ROOT)\n"
-            "import os; print('command', e._process.args[-1])")
+            "import os; print('command', e.command[-3:])")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"root {package / 'engine'}" in done.stdout
-    assert f"command {package / 'engine'}" in done.stdout
+    assert f"command {(str(package / 'engine'), '--device', 'auto')}" in done.stdout
 
 
 def test_the_manifest_says_what_blender_needs():
