@@ -19,7 +19,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from . import engine, mesh_io, order, strips, writing
+from . import engine, mesh_io, order, preferences, strips, writing
 from .order import Order
 from .report import Problem, describe, print_report
 from .shared import arkit, protocol
@@ -73,10 +73,16 @@ class Job:
         self.warnings: list[str] = []
         self.summary = ""
         self._scene = scene.name
-        self._folder = Path(tempfile.mkdtemp(prefix="lsf-"))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=protocol.FOLDER_PREFIX))
+        except OSError as error:
+            raise _no_room(tempfile.gettempdir(), error) from error
         try:
             self._parts = list(self._read(context, orders))
-            self._engine = engine.start(python if isinstance(python, str) else python())
+            self._engine = engine.start(python if isinstance(python, str) else python(), preferences.device(context))
+        except OSError as error:
+            self._remove_folder()
+            raise _no_room(str(self._folder), error) from error
         except BaseException:
             self._remove_folder()
             raise
@@ -268,6 +274,11 @@ def _object(name: str, scene: bpy.types.Scene) -> bpy.types.Object:
 def _first_of_each(parts: list[_Part], what: str) -> list[_Part]:
     """The first part of each mesh or speech."""
     return list({id(getattr(part, what)): part for part in reversed(parts)}.values())[::-1]
+
+
+def _no_room(folder: str, error: OSError) -> Problem:
+    return Problem(f"The temporary folder '{folder}' cannot be written ({error.strerror or error}). Free some space on "
+                   "that disk, or start Blender with the environment variable TMPDIR naming another folder.")
 
 
 def _once(texts: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ import bpy
 
 from . import job
 from .operators import disabled_reason
+from .report import cures_of
 
 WRAP = 34
 """Characters of a message on a line where the sidebar's width is not known."""
@@ -120,12 +121,14 @@ def draw_outcome(layout: Any, context: bpy.types.Context) -> None:
 
 
 def draw_message(layout: Any, text: str | None, icon: str, width: int = WRAP) -> None:
-    """A message over as many lines as it needs: labels do not wrap."""
+    """A message over as many lines as it needs: labels do not wrap. Below it the buttons that mend it."""
     if not text:
         return
     column = layout.column(align=True)
     for number, line in enumerate(textwrap.wrap(text, width)):
         column.label(text=line, icon=icon if number == 0 else "BLANK1")
+    for cure in cures_of(text):
+        cure.draw(column)
 
 
 CLASSES: tuple[type, ...] = (LSF_PT_view3d, LSF_PT_sequencer)

@@ -15,31 +15,38 @@ import hashlib
 import os
 import platform
 import queue
+import shutil
 import sys
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
 
 from . import __version__, protocol
 from .audio import SAMPLE_RATE, check_speech, load_audio
-from .edits import edit_settings
-from .errors import AudioError, Cancelled, LSFError, MeshError
+from .edits import EditSettings, edit_settings
+from .errors import AudioError, Cancelled, MeshError
+from .failures import disk_failure, explain, out_of_gpu_memory
 from .motion import frame_count
 from .protocol import Event, ProtocolError, Request
 
 if TYPE_CHECKING:
     from .animator import Animator
     from .face import Rig
+    from .rawtake import RawTake
 
 CACHED_RIGS = 4
 """Rigs kept: 52 shapes x V vertices x 12 bytes each, that is 31 MB for 50,000 vertices."""
 
 MAX_SECONDS = 3600.0
 """Longest speech of one job. An hour of features is about 0.4 GB; more is a mistake rather than a take."""
+
+CPU_INSTEAD = ("The graphics card has too little free memory, so the CPU made this take and makes the next ones. To "
+               "use the card again, close what fills it and press 'Stop Engine'.")
 
 Progress = Callable[[float, str], None]
 
@@ -64,6 +71,7 @@ class Worker:
         self._cancelled: set[int] = set()
         self._model: Animator | None = None
         self._rigs: OrderedDict[str, Rig] = OrderedDict()
+        self._folders: set[str] = set()  # of the jobs that are under way
 
     # -- receiving ------------------------------------------------------------------------------------------------
     def receive(self, line: bytes) -> None:
@@ -73,6 +81,7 @@ class Worker:
         except ProtocolError as error:
             self._send(Event(-1, protocol.ERROR, kind=protocol.BUG, message=str(error)))
             return
+        self._folders.add(str(request.params.get("folder", "")))
         if request.method == "cancel":
             job = request.params.get("job")
             if isinstance(job, int):
@@ -84,6 +93,9 @@ class Worker:
         """Read lines until Blender's end of the pipe closes; then end the process, whatever it is doing."""
         while line := stream.readline(protocol.MAX_LINE + 1):
             self.receive(line)
+        for folder in list(self._folders):  # nobody is left to remove them
+            if os.path.basename(folder).startswith(protocol.FOLDER_PREFIX):
+                shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)  # The main thread may be deep in the network: nothing here needs a clean goodbye.
 
     def run(self) -> None:
@@ -101,20 +113,19 @@ class Worker:
             handler = getattr(self, f"_do_{request.method}")
             data = handler(request.params, self._progress_of(request.id))
             self._check(request.id)
+            if "torch" in sys.modules:
+                data["usage"] = self._usage()
             self._send(Event(request.id, protocol.RESULT, data=data))
         except Cancelled as error:
             self._send(Event(request.id, protocol.ERROR, kind=protocol.CANCELLED, message=str(error)))
-        except LSFError as error:
-            self._send(Event(request.id, protocol.ERROR, kind=protocol.USER, message=str(error)))
-        except MemoryError:
-            message = "The engine ran out of memory. Use a shorter strip or a lighter mesh, or close other programs."
-            self._send(Event(request.id, protocol.ERROR, kind=protocol.USER, message=message))
-        except Exception as error:  # A defect of ours: the process lives on, and the trace reaches the report.
-            kind, message = _explain(error)
-            trace = traceback.format_exc(limit=20)[-8000:]
-            self._send(Event(request.id, protocol.ERROR, kind=kind, message=message, trace=trace))
+        except Exception as error:  # The process lives on, and the trace of a defect of ours reaches the report.
+            failure = explain(error)
+            trace = traceback.format_exc(limit=20)[-8000:] if failure.kind == protocol.BUG else ""
+            self._send(Event(request.id, protocol.ERROR, kind=failure.kind, message=failure.message, trace=trace,
+                             cure=failure.cure))
         finally:
             self._cancelled.discard(request.id)
+            self._folders.discard(str(request.params.get("folder", "")))
 
     def _send(self, event: Event) -> None:
         line = protocol.encode(event)
@@ -140,12 +151,14 @@ class Worker:
     def _do_hello(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         import torch
 
+        from .device import device_name
+
         return {
             "protocol": protocol.PROTOCOL_VERSION,
             "engine": __version__,
             "python": platform.python_version(),
             "torch": str(torch.__version__),
-            "device": _device_name(torch, self._device),
+            "device": device_name(self._device),
         }
 
     def _do_listen(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -174,25 +187,29 @@ class Worker:
         fps, frames = float(params["fps"]), params.get("frames")
         if frames is None:
             frames = frame_count(len(audio) / SAMPLE_RATE / speed, fps)
-        model = self._load_model(progress)
         identity = None
         if params.get("vertices"):
             identity = self._identity_of(*_mesh(params), _part(progress, 0.05, 0.2))
-        progress(0.2, "Listening")
-        raw = model.raw_take(
-            audio,
-            SAMPLE_RATE,
-            identity=identity,
-            seed=int(params["seed"]),
-            temperature=float(params["temperature"]),
-            progress=_part(progress, 0.2, 1.0),
-        )
-        settings = edit_settings(float(params["emotion_strength"]), bool(params["edits"]))
-        # Edits come after the speed: blinks last as long on a strip that is played faster as anywhere.
-        motion = raw.retimed(speed).finish(settings, fps=fps, frames=frames, seed=int(params["seed"]))
+
+        def take(model: Animator) -> RawTake:
+            progress(0.2, "Listening")
+            return model.raw_take(
+                audio,
+                SAMPLE_RATE,
+                identity=identity,
+                seed=int(params["seed"]),
+                temperature=float(params["temperature"]),
+                progress=_part(progress, 0.2, 1.0),
+            )
+
+        raw, warnings = self._with_model(take, progress)
+        raw = raw.retimed(speed)  # before the edits: blinks last as long on a strip that is played faster as anywhere
+        motion = raw.finish(_settings(params), fps=fps, frames=frames, seed=int(params["seed"]))
         if motion.weights.shape != (frames, len(motion.names)):
             raise AssertionError(f"motion has weights {motion.weights.shape}, expected {(frames, len(motion.names))}")
         _save(params, "weights.npy", np.asarray(motion.weights, np.float32))
+        with _writing(params, "raw.npz") as path:
+            raw.save(path)
         rotation = motion.head_rotation
         if rotation is not None:
             _save(params, "head_rotation.npy", np.asarray(rotation, np.float32))
@@ -201,7 +218,15 @@ class Worker:
             "names": list(motion.names),
             "fps": fps,
             "head_rotation": None if rotation is None else "head_rotation.npy",
+            "raw": "raw.npz",
+            "warnings": warnings,
+            "checkpoint": _checkpoint_digest(),
         }
+
+    def _usage(self) -> dict[str, Any]:
+        from .device import device_name, memory_in_use
+
+        return {"device": device_name(self._device), "loaded": self._model is not None, **memory_in_use()}
 
     def _do_unload(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         self._model = None
@@ -222,6 +247,18 @@ class Worker:
 
             self._model = load_model(device=self._device)
         return self._model
+
+    def _with_model(self, work: Callable[[Animator], RawTake], progress: Progress) -> tuple[RawTake, list[str]]:
+        """What `work` makes of the network, on the CPU where the graphics card's memory is too small, and a warning of
+        that. The engine stays on the CPU then: other programs seldom give back what they hold."""
+        try:
+            return work(self._load_model(progress)), []
+        except Exception as error:
+            if self._device == "cpu" or not out_of_gpu_memory(error):
+                raise
+        self._do_unload({}, progress)  # outside of the handler: the exception holds the tensors that filled the memory
+        self._device = "cpu"
+        return work(self._load_model(progress)), [CPU_INSTEAD]
 
     def _rig_of(self, vertices: np.ndarray, faces: np.ndarray, progress: Progress) -> tuple[Rig, bool]:
         key = _content_hash(vertices, faces)
@@ -252,13 +289,6 @@ def _content_hash(vertices: np.ndarray, faces: np.ndarray) -> str:
     return hashlib.sha256(vertices.tobytes() + b"|" + faces.tobytes()).hexdigest()
 
 
-def _explain(error: Exception) -> tuple[str, str]:
-    """Kind and message of an exception that is not ours."""
-    if type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") and "memory" in str(error).lower():
-        return protocol.USER, "The GPU has too little free memory. Close other programs or set the device to CPU."
-    return protocol.BUG, f"The engine failed ({type(error).__name__}: {error}). This is a defect: please report it."
-
-
 def _device_name(torch: Any, device: str) -> str:
     from .device import pick_device
 
@@ -275,8 +305,33 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
     return inner
 
 
+def _settings(params: dict[str, Any]) -> EditSettings:
+    """The job's edits: a table of them, or the usual ones on or off with the strength of the emotion."""
+    if isinstance(params["edits"], dict):
+        return EditSettings.from_dict(params["edits"])
+    return edit_settings(float(params["emotion_strength"]), bool(params["edits"]))
+
+
+def _checkpoint_digest() -> str:
+    """The first 12 digits of the sha256 that the network's file was checked against."""
+    from .animator import DEFAULT_CHECKPOINT
+
+    return DEFAULT_CHECKPOINT.with_name(DEFAULT_CHECKPOINT.name + ".sha256").read_text(encoding="ascii")[:12]
+
+
 def _save(params: dict[str, Any], name: str, array: np.ndarray) -> None:
-    np.save(protocol.inside(params["folder"], name), array, allow_pickle=False)
+    with _writing(params, name) as path:
+        np.save(path, array, allow_pickle=False)
+
+
+@contextmanager
+def _writing(params: dict[str, Any], name: str) -> Iterator[str]:
+    """The path of a result file. Raises LSFError if it cannot be written."""
+    path = protocol.inside(params["folder"], name)
+    try:
+        yield path
+    except OSError as error:
+        raise disk_failure(path, error) from error
 
 
 def _load(params: dict[str, Any], name: str) -> np.ndarray:
