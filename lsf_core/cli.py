@@ -114,7 +114,7 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
         help="0: neutral delivery, 1 (default): as heard, 2: twice that",
     )
     parser.add_argument("--no-edits", action="store_true",
-                        help="the network's motion alone: no blinks, no gaze, no rest at both ends")
+                        help="the network's motion alone: no blinks, gaze, head motion, breath; no rest at both ends")
 
 
 # ---------------------------------------------------------------- commands
