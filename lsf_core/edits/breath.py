@@ -40,9 +40,10 @@ def add_breath(motion: Motion, cues: SoundCues, *, seed: int = 0, strength: floa
             continue
         size = chance * (0.4 + 0.6 * min((end - start) / LONG_PHRASE, 1.0))
         length = min(0.8 * pause, LONGEST)
-        done = np.clip((times - (start - length)) / length, 0.0, 1.0)
+        span = slice(*np.searchsorted(times, (start - length, start)))
+        done = (times[span] - (start - length)) / length
         # The breath is drawn until shortly before the phrase, then the lips make ready for its first sound.
-        depth = np.maximum(depth, size * smoothstep(done, 0.0, 0.7) * (1 - smoothstep(done, 0.75, 1.0)))
+        depth[span] = size * smoothstep(done, 0.0, 0.7) * (1 - smoothstep(done, 0.75, 1.0))
     weights = motion.weights.copy()
     for name, weight in SHAPES.items():
         weights[:, INDEX[name]] += (strength * weight * depth).astype(np.float32)
