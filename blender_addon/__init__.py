@@ -3,21 +3,41 @@
 This package is everything that imports bpy. The network and the geometry live in lsf_core, in a process of their own
 (engine.py); what both sides share is loaded by path (shared.py). Nothing here imports torch.
 
-    shared        the two files of lsf_core that are used here      compat      Blender 4.2 to 5.x
+    shared        what is used of lsf_core: protocol, names, edits  compat      Blender 4.2 to 5.x
     properties    scene.lsf                                         report      errors that the user sees
-    engine        the client of the engine process                  job         one run, checked, then written
+    engine        the client of the engine process                  job         one run, checked
+    order         what a job is asked to make                       writing     its end: takes are written
     strips        sound and frames of a strip                       mesh_io     meshes and shape keys
-    keys          takes                                             fbx         export
-    operators     buttons                                           panel, panel_*, preferences
+    curves        F-curves in bulk, the artist's keys left alone    carrier     what FBX needs on the object
+    keys          what a take is and bears                          takes       what can be done with takes
+    edits         takes changed without the network                 presets     edits that are kept and shared
+    compare       takes side by side                                fbx         export
+    *operators    buttons                                           panel*, preferences
 """
 
 from __future__ import annotations
 
 import atexit
 
-from . import compat, engine, fbx, operators, panel, panel_takes, preferences, properties, setup_operators
+from . import (
+    compat,
+    edit_operators,
+    edits,
+    engine,
+    fbx,
+    operators,
+    panel,
+    panel_edits,
+    panel_lines,
+    panel_takes,
+    preferences,
+    properties,
+    setup_operators,
+    take_operators,
+)
 
-MODULES = (properties, preferences, setup_operators, engine, operators, fbx, panel, panel_takes)
+MODULES = (properties, preferences, setup_operators, engine, operators, take_operators, edits, edit_operators, fbx,
+           panel, panel_takes, panel_edits, panel_lines)
 
 
 def register() -> None:

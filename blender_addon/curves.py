@@ -63,14 +63,14 @@ def write(curve: Any, keys: Keys, style: str) -> None:
     _fill(curve, {"co": place, **{name: np.full(len(keys), value, np.int32) for name, value in _usual(style).items()}})
 
 
-def rewrite(curve: Any, written: Keys, fresh: Keys, values: np.ndarray, first_frame: int, style: str,
-            old_style: str) -> tuple[Keys, int]:
-    """Write `fresh` keys over those `written` before in `old_style`, but for what the artist changed since.
+def rewrite(curve: Any, written: Keys, fresh: Keys, values: np.ndarray, first_frame: int,
+            style: str) -> tuple[Keys, int]:
+    """Write `fresh` keys over those `written` before, in the same style, but for what the artist changed since.
 
     values: (F,), the new motion at every frame from first_frame on, for the keys on either side of a change.
     Returns what is to be remembered as written now, and how many changes of the artist's were kept.
     """
-    hand, gone = _changed(curve, written, old_style)
+    hand, gone = _changed(curve, written, style)
     kept = int(hand.sum() + gone.sum())
     if not kept:
         write(curve, fresh, style)

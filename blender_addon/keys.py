@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,9 +73,9 @@ def write_take(
             chosen = curves.chosen(weights[:, column], None if mask is None else mask[:, column], start_frame)
             curves.write(compat.new_curve(action, key, path), chosen, style)
             written[path] = chosen
-        action[WRITTEN_TAG] = curves.pack(written)
+        put_written(action, written)
         if raw:
-            action[RAW_TAG] = raw
+            _put_bytes(action, RAW_TAG, raw)
         last_frame = start_frame + len(weights) - 1
         carry(target, (start_frame, last_frame), is_take(_active_action(target)))
     key[ID_TAG] = owner
@@ -138,12 +139,23 @@ def put_settings(action: bpy.types.Action, settings: dict[str, Any]) -> None:
     action[TAKE_TAG] = json.dumps(settings)
 
 
+def put_written(action: bpy.types.Action, written: Mapping[str, curves.Keys]) -> None:
+    """Store the keys of a take as they were written, by data path."""
+    _put_bytes(action, WRITTEN_TAG, curves.pack(written))
+
+
 def written_keys(action: bpy.types.Action) -> dict[str, curves.Keys]:
     """The keys of a take as they were written, by data path; empty if that is not known (a take of version 0.1)."""
     try:
         return curves.unpack(bytes(action[WRITTEN_TAG]))
-    except (KeyError, TypeError, ValueError, OSError):
+    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile):
         return {}
+
+
+def _put_bytes(action: bpy.types.Action, tag: str, data: bytes) -> None:
+    """Store bytes as a custom property. Blender cuts bytes that replace others at their first zero (4.2 to 5.2)."""
+    action.pop(tag, None)
+    action[tag] = data
 
 
 def active_take(target: bpy.types.Object | None) -> bpy.types.Action | None:

@@ -16,7 +16,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import compat, curves, strips
+from . import compat, curves, strips, takes
 
 
 def _is_mesh(_self: Any, candidate: bpy.types.Object) -> bool:
@@ -99,6 +99,13 @@ class LSFSettings(bpy.types.PropertyGroup):
             (curves.EVERY_FRAME, "Every Frame", "One key on every frame, exact"),
         ],
         description="How many keys are written",
+    )
+    take_index: IntProperty(name="Active Take", get=takes.get_index, set=takes.set_index, options={"HIDDEN"})
+    hand_keys: EnumProperty(
+        name="Keys Changed by Hand", default="KEEP",
+        items=[("KEEP", "Keep", "They stay as they are; the edits change what is around them"),
+               ("ASK", "Ask", "Nothing is written until you say what becomes of them")],
+        description="What edits of a take do with keys that you moved, added or deleted",
     )
     lines: CollectionProperty(type=LSFLine, name="Lines", description="Strips to animate in one go, each its own mesh")
     active_line: IntProperty(name="Active Line", options={"HIDDEN"})

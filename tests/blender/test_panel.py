@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
 import pytest
 from conftest import add_strip
 
-from blender_addon import fbx, job, operators, panel, panel_takes, preferences
+from blender_addon import fbx, job, operators, panel, panel_edits, panel_lines, panel_takes, preferences
+from blender_addon.shared import edits as core
 
 
 class Notes:
@@ -25,6 +27,16 @@ class Notes:
 
     column = box = row
 
+    def template_list(self, kind: str, _: str, data: Any, items: str, active_data: Any, active: str, **__: Any) -> None:
+        assert hasattr(bpy.types, kind)
+        assert hasattr(data, items)
+        assert isinstance(getattr(active_data, active), int)
+        self.calls.append(("list", kind))
+
+    def menu(self, name: str, **_: Any) -> None:
+        assert hasattr(bpy.types, name)
+        self.calls.append(("menu", name))
+
     def label(self, text: str = "", icon: str = "NONE") -> None:
         assert icon in bpy.types.UILayout.bl_rna.functions["label"].parameters["icon"].enum_items
         self.calls.append(("label", text))
@@ -33,9 +45,10 @@ class Notes:
         assert name in data.bl_rna.properties
         self.calls.append(("prop", name))
 
-    def operator(self, name: str, **_: Any) -> None:
+    def operator(self, name: str, **_: Any) -> SimpleNamespace:
         getattr(bpy.ops.lsf, name.split(".")[1]).get_rna_type()
         self.calls.append(("operator", name))
+        return SimpleNamespace()
 
     def progress(self, factor: float, text: str) -> None:
         self.calls.append(("progress", (factor, text)))
@@ -51,7 +64,7 @@ class Notes:
         return " ".join(self.of("label"))
 
 
-SECTIONS = (*panel.CLASSES, *panel_takes.CLASSES)
+SECTIONS = (*panel.CLASSES, *panel_takes.CLASSES, *panel_edits.CLASSES, *panel_lines.PANELS)
 
 
 def drawn(space: str = "VIEW_3D") -> Notes:
@@ -71,8 +84,16 @@ def drawn(space: str = "VIEW_3D") -> Notes:
 def test_the_controls_are_there_in_both_editors(scene, space):
     notes = drawn(space)
     assert {"target", "strip_name", "audio_path", "emotion_strength", "seed"} <= set(notes.of("prop"))
-    assert notes.of("operator") == ["lsf.animate", "lsf.export_fbx"]
+    assert {"lsf.animate", "lsf.export_fbx", "lsf.animate_lines", "lsf.compare_takes"} <= set(notes.of("operator"))
+    assert notes.of("list") == ["LSF_UL_takes", "LSF_UL_lines"]
+    assert notes.of("menu") == ["LSF_MT_take", "LSF_MT_presets"]
     assert all(cls.is_registered and cls.bl_region_type == "UI" for cls in SECTIONS)
+
+
+def test_every_strength_of_the_core_has_its_slider_and_its_place():
+    placed = [name for group in panel_edits.GROUPS.values() for name in group]
+    sliders = bpy.context.window_manager.lsf_edits.bl_rna.properties
+    assert sorted(placed) == sorted(core.STRENGTHS) == sorted({*core.STRENGTHS} & {*sliders.keys()})
 
 
 def test_it_says_why_animate_is_grey(scene, head):
@@ -125,7 +146,8 @@ def test_the_outcome_is_shown(ball_scene, ball, fake_engine):
     fake_engine()
     bpy.ops.lsf.animate()
     text = drawn().text
-    assert "Take: speech take 1" in text
+    assert "'speech', frames 1 to 50" in text
+    assert "Seed 0" in text
     assert "frames 1 to 50, 4 shape keys (4" in text
     assert "A warning of the rig." in text
     assert "no take yet" not in text
@@ -148,8 +170,6 @@ def test_long_messages_are_wrapped_to_the_sidebar(scene):
 
 
 def test_the_width_of_a_line_follows_the_sidebar():
-    from types import SimpleNamespace
-
     def chars(width: int, scale: float) -> int:
         system = SimpleNamespace(ui_scale=scale)
         region = SimpleNamespace(width=width)

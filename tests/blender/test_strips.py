@@ -177,6 +177,27 @@ def test_frame_i_of_the_motion_is_on_frame_start_plus_i(scene, ball, hum, fake_e
     assert asked["duration"] == pytest.approx(count / fps)
 
 
+def test_the_frame_range_may_cut_the_strip(scene, ball, hum, fake_engine, requests_seen):
+    fake_engine()
+    strip = add_strip(scene, hum, frame=7)
+    scene.frame_start, scene.frame_end, scene.lsf.frame_range_only = 21, 30, True
+    bpy.ops.lsf.animate()
+    [asked] = requests_seen("animate")
+    assert (asked["frames"], asked["offset"]) == (10, pytest.approx(14 / 25))
+    assert keyed(ball)["jawOpen"][[0, -1], 0].tolist() == [21, 30]
+    strip.frame_start = 100
+    assert "from frame 100 to 149, outside the scene's frame range (21 to 30)" in error_of(bpy.ops.lsf.animate)
+
+
+def test_a_sound_file_may_begin_between_two_frames(scene, ball, hum, fake_engine, requests_seen):
+    fake_engine()
+    scene.lsf.audio_path, scene.lsf.start_frame = str(hum), 33.25
+    bpy.ops.lsf.animate()
+    assert keyed(ball)["jawOpen"][0, 0] == 33
+    [asked] = requests_seen("animate")
+    assert asked["offset"] == pytest.approx(-0.25 / 25)
+
+
 def test_a_sound_file_without_a_strip_starts_where_it_is_told(scene, ball, hum, fake_engine, requests_seen):
     fake_engine()
     scene.lsf.audio_path, scene.lsf.start_frame = str(hum), 33

@@ -1,0 +1,63 @@
+"""Takes side by side: copies of the mesh object beside it, each playing another take.
+
+The copies have meshes of their own: shape keys, and with them the Action that animates them, belong to the mesh, so
+objects that share one always wear the same face. They lie in a collection of their own and are not rendered.
+"""
+
+from __future__ import annotations
+
+import bpy
+from mathutils import Matrix, Vector
+
+from . import compat
+
+COLLECTION_TAG = "lsf_compare"
+"""Custom property of the collection that holds the copies."""
+
+GAP = 1.15
+"""Distance from copy to copy, in widths of the mesh."""
+
+
+def shown(scene: bpy.types.Scene) -> bpy.types.Collection | None:
+    """The collection with the copies, or None."""
+    return next((each for each in scene.collection.children if COLLECTION_TAG in each), None)
+
+
+def show(scene: bpy.types.Scene, target: bpy.types.Object, takes: list[bpy.types.Action]) -> bpy.types.Collection:
+    """Copies of the mesh in a row to its side, one for each take."""
+    place = bpy.data.collections.new(f"{target.name} compared")
+    place[COLLECTION_TAG] = True
+    scene.collection.children.link(place)
+    step = _step(target)
+    for number, take in enumerate(takes, 1):
+        copy = target.copy()
+        copy.data = target.data.copy()
+        copy.animation_data_clear()
+        copy.name, copy.show_name, copy.hide_render = take.name, True, True
+        # An armature would bend the copy by how far it stands from the bones.
+        for modifier in [m for m in copy.modifiers if m.type == "ARMATURE"]:
+            copy.modifiers.remove(modifier)
+        place.objects.link(copy)
+        copy.matrix_world = Matrix.Translation(step * number) @ target.matrix_world
+        compat.assign_action(copy.data.shape_keys, take)
+    return place
+
+
+def clear(scene: bpy.types.Scene) -> None:
+    """Remove the copies and their meshes. Takes and the mesh itself stay."""
+    place = shown(scene)
+    if place is None:
+        return
+    for copy in list(place.objects):
+        mesh = copy.data
+        bpy.data.objects.remove(copy)
+        if mesh is not None and not mesh.users:
+            bpy.data.meshes.remove(mesh)
+    bpy.data.collections.remove(place)
+
+
+def _step(target: bpy.types.Object) -> Vector:
+    """World vector from one copy to the next: along the world's X."""
+    corners = [target.matrix_world @ Vector(corner) for corner in target.bound_box]
+    width = max(corner.x for corner in corners) - min(corner.x for corner in corners)
+    return Vector((GAP * max(width, 1e-6), 0.0, 0.0))

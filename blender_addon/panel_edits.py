@@ -1,0 +1,120 @@
+"""Sub-panel *Edits*: strengths of the active take that need no network, presets, gain and offset of single shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from . import edits, keys, presets
+from .panel import Section, draw_message, in_both_sidebars, wrap_width
+from .shared import edits as core
+
+GROUPS = {
+    "Face": ("emotion", "jaw", "lips", "cheeks", "brows", "eyes"),
+    "Mouth and Time": ("closure", "smoothing", "asymmetry", "breath", "settle"),
+    "Eyes and Head": ("blink", "gaze", "head"),
+}
+"""Strengths under the headings of the panel."""
+
+
+class LSF_MT_presets(bpy.types.Menu):
+    bl_idname = "LSF_MT_presets"
+    bl_label = "Presets"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        own = presets.own()
+        for name in [name for name in core.PRESETS if name not in own]:
+            layout.operator("lsf.apply_preset", text=name).name = name
+        if own:
+            layout.separator()
+        for name in own:
+            layout.operator("lsf.apply_preset", text=name, icon="USER").name = name
+        layout.separator()
+        layout.operator("lsf.save_preset", icon="ADD")
+        if own:
+            layout.menu("LSF_MT_remove_preset", icon="REMOVE")
+        layout.operator("lsf.import_preset", icon="IMPORT")
+        layout.operator("lsf.export_preset", icon="EXPORT")
+
+
+class LSF_MT_remove_preset(bpy.types.Menu):
+    bl_idname = "LSF_MT_remove_preset"
+    bl_label = "Delete Preset"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        for name in presets.own():
+            self.layout.operator("lsf.remove_preset", text=name).name = name
+
+
+class _Edits(Section):
+    bl_label = "Edits"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        reason = edits.refusal(context)
+        draw_message(layout, reason, "INFO", wrap_width(context))
+        layout.menu("LSF_MT_presets", icon="PRESET")
+        column = layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        column.enabled = reason is None
+        sliders = context.window_manager.lsf_edits
+        for heading, names in GROUPS.items():
+            group = column.column(align=True)
+            group.label(text=heading)
+            for name in names:
+                group.prop(sliders, name, slider=True)
+        take = keys.active_take(context.scene.lsf.target)
+        if reason is None and take is not None:
+            draw_shapes(column, context, take)
+            draw_hand_keys(layout, context, take)
+
+
+def draw_shapes(layout: Any, context: bpy.types.Context, take: bpy.types.Action) -> None:
+    """Gain and offset of one shape, and the list of those that were changed."""
+    sliders = context.window_manager.lsf_edits
+    column = layout.column(align=True)
+    column.label(text="Single Shapes")
+    column.prop(sliders, "shape", icon="SHAPEKEY_DATA")
+    if sliders.shape:
+        column.prop(sliders, "gain", slider=True)
+        column.prop(sliders, "offset", slider=True)
+    settings = edits.current(take)
+    for shape in dict.fromkeys((*settings.gain, *settings.offset)):
+        row = column.row(align=True)
+        row.label(text=f"{shape}: x {settings.gain.get(shape, 1.0):.2f} {settings.offset.get(shape, 0.0):+.2f}")
+        row.operator("lsf.reset_shape", text="", icon="X").shape = shape
+
+
+def draw_hand_keys(layout: Any, context: bpy.types.Context, take: bpy.types.Action) -> None:
+    """What becomes of keys that the artist changed."""
+    column = layout.column()
+    row = column.row()
+    row.prop(context.scene.lsf, "hand_keys", expand=True)
+    kept = keys.take_settings(take).get("hand_keys", 0)
+    if edits.asking(take):
+        draw_message(column, "Keys of this take were changed by hand. The edits wait for you:", "QUESTION",
+                     wrap_width(context))
+    elif kept:
+        draw_message(column, f"{kept} keys changed by hand were kept.", "INFO", wrap_width(context))
+    if kept or edits.asking(take):
+        row = column.row(align=True)
+        row.operator("lsf.hand_keys", text="Keep Them").keep = True
+        row.operator("lsf.hand_keys", text="Write Over Them").keep = False
+
+
+CLASSES = in_both_sidebars(_Edits, "edits")
+MENUS = (LSF_MT_remove_preset, LSF_MT_presets)
+
+
+def register() -> None:
+    for cls in (*MENUS, *CLASSES):
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    for cls in reversed((*MENUS, *CLASSES)):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,135 @@
+"""Buttons of the take list. Each works on the active take of the chosen mesh, and says why where it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+from bpy.props import IntProperty
+
+from . import compare, keys, takes
+from .report import Problem
+
+
+class _OnTake:
+    """An operator on the active take: `work` does it and tells what was done."""
+
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
+    poll_message_set: Any  # set by Blender
+    report: Any
+
+    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
+        """Raises Problem."""
+        raise NotImplementedError
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        return takes.refusal(context)
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        reason = None if bpy.app.background else cls.refusal(context)
+        if reason:
+            cls.poll_message_set(reason)
+        return not reason
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        settings = context.scene.lsf
+        settings.error = ""
+        try:
+            reason = self.refusal(context)
+            if reason:
+                raise Problem(reason)
+            told = self.work(context, settings.target, keys.active_take(settings.target))
+        except Problem as problem:
+            settings.error = str(problem)
+            self.report({"ERROR"}, str(problem))
+            return {"CANCELLED"}
+        self.report({"INFO"}, told)
+        return {"FINISHED"}
+
+
+class LSF_OT_duplicate_take(_OnTake, bpy.types.Operator):
+    bl_idname = "lsf.duplicate_take"
+    bl_label = "Duplicate Take"
+    bl_description = "Copy the active take with its keys and edits into a take of its own"
+
+    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
+        return f"Made {takes.duplicate(target, take).name}"
+
+
+class LSF_OT_delete_take(_OnTake, bpy.types.Operator):
+    bl_idname = "lsf.delete_take"
+    bl_label = "Delete Take"
+    bl_description = "Delete the active take from the file. Shape keys and other takes stay"
+
+    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
+        name = take.name
+        takes.delete(target, take)
+        return f"Deleted {name}"
+
+
+class LSF_OT_push_take(_OnTake, bpy.types.Operator):
+    bl_idname = "lsf.push_take"
+    bl_label = "Push Down to NLA"
+    bl_description = "Put the active take on an NLA track of its own, where takes can be placed one after the other"
+
+    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
+        takes.push_down(target, take)
+        return f"{take.name} plays in the NLA now"
+
+
+class LSF_OT_follow_strip(_OnTake, bpy.types.Operator):
+    bl_idname = "lsf.follow_strip"
+    bl_label = "Move Take to Strip"
+    bl_description = "The strip was moved since: move all keys of the active take by as many frames"
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        reason = takes.refusal(context)
+        if reason is None and not takes.moved_by(context, context.scene, keys.active_take(context.scene.lsf.target)):
+            reason = "The strip of the active take has not moved."
+        return reason
+
+    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
+        frames = takes.moved_by(context, context.scene, take)
+        takes.move(target, take, frames)
+        return f"Moved {take.name} by {frames:+d} frames"
+
+
+class LSF_OT_compare_takes(_OnTake, bpy.types.Operator):
+    bl_idname = "lsf.compare_takes"
+    bl_label = "Compare Takes"
+    bl_description = "Show the newest other takes on copies of the mesh beside it, in time; again: remove the copies"
+
+    count: IntProperty(name="Takes", default=4, min=1, max=12, description="How many copies at most")
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        target = context.scene.lsf.target
+        if compare.shown(context.scene):
+            return None
+        if target is not None and len(keys.takes_of(target)) == 1 and keys.active_take(target) is not None:
+            return "There is one take only. Make another one to compare it with."
+        return takes.refusal(context)
+
+    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
+        if compare.shown(context.scene):
+            compare.clear(context.scene)
+            return "The copies are gone"
+        others = [each for each in keys.takes_of(target) if each != take][-self.count :]
+        compare.show(context.scene, target, others)
+        return f"{take.name} beside {', '.join(each.name for each in others)}"
+
+
+CLASSES = (LSF_OT_duplicate_take, LSF_OT_delete_take, LSF_OT_push_take, LSF_OT_follow_strip, LSF_OT_compare_takes)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)
