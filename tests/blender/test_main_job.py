@@ -10,7 +10,7 @@ import pytest
 from conftest import SPEECH, add_strip, error_of, evaluated, keyed
 
 from blender_addon import compat, job, keys, mesh_io
-from blender_addon.shared import arkit
+from blender_addon.shared import arkit, edits, rawtake, sparse
 
 
 @pytest.fixture
@@ -43,6 +43,25 @@ def test_speech_and_a_bare_head_become_an_animated_face(ready, head):
     assert ready.lsf.error == ""
     assert "does not move" not in ready.lsf.warnings
     assert len(mesh_io.made_keys(head)) == 52
+
+
+def test_sparse_keys_stay_within_a_hundredth_and_a_fifth_of_a_millimetre_on_the_mesh(ready, head):
+    bpy.ops.lsf.animate()
+    take = keys.active_take(head)
+    made = keys.take_settings(take)
+    wanted = rawtake.RawTake.from_bytes(bytes(take[keys.RAW_TAG])).finish(
+        edits.EditSettings.from_dict(made["edits"]), fps=made["fps"], frames=made["frames"], seed=made["seed"])
+    curves = {curve.data_path: curve for curve in compat.curves_of(head.data.shape_keys)}
+    shown = np.array([[curves[mesh_io.curve_path(name)].evaluate(frame) for name in wanted.names]
+                      for frame in range(11, 61)])
+    assert np.abs(shown - wanted.weights).max() <= sparse.TOLERANCE + 1e-5
+    blocks = head.data.shape_keys.key_blocks
+    places = {name: np.array([p.co[:] for p in compat.key_points(blocks[name])]) for name in ("Basis", *wanted.names)}
+    moved = np.stack([places[name] - places["Basis"] for name in wanted.names])
+    off = np.linalg.norm(np.tensordot(shown - wanted.weights, moved, axes=1), axis=2).max() * 1000  # metres
+    assert 0 < off <= sparse.TOLERANCE_MM
+    keyed_frames = sum(len(points) for points in keyed(head).values())
+    assert 5 * keyed_frames <= shown.size
 
 
 def test_the_same_seed_gives_the_same_take_and_emotion_strength_another(ready, head):
