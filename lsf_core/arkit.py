@@ -34,3 +34,6 @@ def mirrored(name: str) -> str:
     else:
         return name
     return other if other in INDEX else name
+
+EMOTIONS = ("neutral", "angry", "happy", "sad", "fear", "disgust", "surprise")
+"""The order of the network's emotion anchors and of every vector of explicit emotion weights."""

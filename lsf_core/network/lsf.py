@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..arkit import EMOTIONS
 from ..speech import SpeechFeatures
 from .blocks import TemporalConv, moving_mean, sinusoids
 from .config import LSFConfig
@@ -63,6 +64,9 @@ class LSFNetwork(nn.Module):
 
     `forward(..., feel=False)` replaces the emotion stream by a learned "no emotion" vector: the same words delivered
     neutrally. The difference between both is what `emotion_strength` scales.
+
+    `anchors`: one learned vector per emotion of arkit.EMOTIONS in the space of the heard emotion. Nothing needs them,
+    the voice alone decides; `mix` lets an artist ask for a feeling that the voice does not have.
     """
 
     def __init__(self, config: LSFConfig, prior: MotionPrior, articulation_parts: int = 2,
@@ -73,6 +77,7 @@ class LSFNetwork(nn.Module):
         self.articulation = Stream(c.articulation_dim, c.width, articulation_parts)
         self.emotion = Stream(c.emotion_dim, c.width, emotion_parts, c.emotion_dropout)
         self.neutral = nn.Parameter(torch.zeros(c.width))
+        self.anchors = nn.Parameter(torch.randn(len(EMOTIONS), c.width) * 0.02)
         self.identity = Identity(c)
         self.tokens = nn.Parameter(torch.randn(c.fusion_tokens, c.width) * 0.02)
         self.layers = nn.ModuleList(HIFBLayer(c.width, c.heads, c.mlp, c.dropout) for _ in range(c.layers))
@@ -83,11 +88,17 @@ class LSFNetwork(nn.Module):
         self.head = nn.Linear(c.width, prior.config.latent_dim)
 
     def latent(self, features: SpeechFeatures, identity: Tensor, mask: Tensor | None = None,
-               feel: bool | Tensor = True) -> Tensor:
-        """Predicted latent (B, T, L). identity (B, I); mask (B, T) bool; feel: bool, or (B,) bool per clip."""
+               feel: bool | Tensor = True, mix: Tensor | None = None) -> Tensor:
+        """Predicted latent (B, T, L). identity (B, I); mask (B, T) bool; feel: bool, or (B,) bool per clip.
+
+        mix (B, len(EMOTIONS)): shares, of a sum up to 1, that the anchors take of the emotion; the rest is as heard.
+        """
         c = self.config
         motion = self.articulation(features.articulation, mask)
         emotion = moving_mean(self.emotion(features.emotion, mask), c.emotion_smoothing, mask)
+        if mix is not None:
+            heard = 1 - mix.sum(-1, keepdim=True)
+            emotion = heard[..., None] * emotion + (mix @ self.anchors)[:, None]
         if not c.use_emotion:
             feel = False
         felt = torch.as_tensor(feel, device=emotion.device).expand(emotion.shape[0])
@@ -112,7 +123,8 @@ class LSFNetwork(nn.Module):
         return self.head(self.head_norm(motion))
 
     def forward(self, features: SpeechFeatures, identity: Tensor, mask: Tensor | None = None,
-                feel: bool | Tensor = True, temperature: float = 0.0, gumbel: Tensor | None = None) -> LSFOutput:
+                feel: bool | Tensor = True, mix: Tensor | None = None, temperature: float = 0.0,
+                gumbel: Tensor | None = None) -> LSFOutput:
         """See `latent`; temperature and gumbel as in `MotionPrior.quantise`."""
-        latent = self.latent(features, identity, mask, feel)
+        latent = self.latent(features, identity, mask, feel, mix)
         return LSFOutput(latent, self.prior.decode(self.prior.quantise(latent, temperature, gumbel), mask))

@@ -24,24 +24,27 @@ from ..checkpoint import load_checkpoint, save_checkpoint
 from ..device import pick_device
 from ..network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
 from ..speech import SpeechEncoder, load_pretrained
-from .corpus import is_held_out, make_takes, read_emodb, read_speech
+from .captured import read_facegood
+from .corpus import is_held_out, make_takes, read_emodb, read_speech, read_surprise
 from .loop import LoopConfig
 from .losses import LossWeights, MotionLoss, face_basis
 from .stages import train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
-SHARES = {"speech": 0.62, "emodb": 0.30}
+SHARES = {"speech": 0.52, "emodb": 0.26, "surprise": 0.05, "facegood": 0.09}      # absent sets leave theirs to the rest
 SILENCE_SHARE = 0.08
-ABLATIONS = {"emotion": "use_emotion", "identity": "use_identity", "fusion": "use_fusion",
-             "decoder-emotion": "emotion_to_decoder"}
+ENCODER_LAYERS = ((2, 4), (2, 3))       # articulation, emotion
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m lsf_core train", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", type=Path, required=True, help="folder with speech/ and emotional_speech/emodb/")
+    p.add_argument("--data", type=Path, required=True,
+                   help="folder with speech/, emotional_speech/emodb/ and, where there, emotional_speech/surprise/ "
+                        "and real/facegood/")
     source = p.add_mutually_exclusive_group(required=True)
-    source.add_argument("--encoder", type=Path, help="Whisper (or other) encoder in transformers' format")
+    source.add_argument("--encoder", type=Path, help="Whisper (or other) encoder in transformers' format, or a "
+                                                     "checkpoint of ours to take it from")
     source.add_argument("--tune", type=Path, help="a checkpoint to train on: stage 2 alone, no latent loss")
     p.add_argument("--out", type=Path, required=True, help="folder for lsf-animation.safetensors")
     p.add_argument("--work", type=Path, default=Path("train-work"), help="resume points and logs")
@@ -53,9 +56,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--lsf-seconds", type=float, default=float("inf"))
     p.add_argument("--rate", type=float, default=5e-4, help="highest learning rate of stage 2")
     p.add_argument("--batch", type=int, default=128, help="windows of 8 s in a step; shorter windows: more")
-    p.add_argument("--articulation-layers", type=int, nargs="+", default=[2, 4])
-    p.add_argument("--emotion-layers", type=int, nargs="+", default=[2, 3])
-    p.add_argument("--ablate", choices=sorted(ABLATIONS), action="append", default=[])
+    p.add_argument("--articulation-layers", type=int, nargs="+", default=ENCODER_LAYERS[0])
+    p.add_argument("--emotion-layers", type=int, nargs="+", default=ENCODER_LAYERS[1])
     p.add_argument("--freeze-decoder", action="store_true", help="as in the paper")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--note", default="", help="kept in the checkpoint, for instance the commit")
@@ -77,16 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
     device = pick_device(args.device)
-    utterances = [u for u in read_speech(args.data) + read_emodb(args.data) if not is_held_out(u)]
     if args.tiny:
-        utterances = utterances[:12] + utterances[-12:]
         args.passes, args.prior_steps, args.lsf_steps, args.batch = 1, 4, 4, 4
-    takes = list(make_takes(utterances, args.passes, args.seed, 1 if args.tiny else (os.cpu_count() or 1)))
-    minutes = {name: sum(len(t.neutral) for t in takes if t.corpus == name) / 3000 for name in SHARES}
-    log(json.dumps({"takes": len(takes), "minutes": minutes, "s": time.monotonic() - begin, "args": vars(args)},
-                   default=str))
-    data = Mixture({name: WindowSampler([t for t in takes if t.corpus == name], device) for name in SHARES},
-                   SHARES, SILENCE_SHARE, args.seed)
+    data, minutes = prepare(args.data, args.passes, args.seed, device, args.tiny)
+    log(json.dumps({"minutes": minutes, "s": time.monotonic() - begin, "args": vars(args)}, default=str))
     loss = MotionLoss(face_basis(), LossWeights()).to(device)
     steps = {"log_every": 2, "save_every": 2} if args.tiny else {"log_every": max(1, args.lsf_steps // 50)}
 
@@ -96,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
               tune_decoder=not args.freeze_decoder, log=log)
 
     about = {"note": args.note, "data": minutes, "held_out": "see lsf_core/training/corpus.py", "seed": args.seed,
-             "torch": torch.__version__, "device": str(device), "ablate": args.ablate, "passes": args.passes}
+             "torch": torch.__version__, "device": str(device), "passes": args.passes}
     digest = save_checkpoint(args.out / "lsf-animation.safetensors", speech, network, about)
     log(json.dumps({"saved": str(args.out / "lsf-animation.safetensors"), "sha256": digest,
                     "s": time.monotonic() - begin}))
@@ -113,11 +109,37 @@ def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixtu
     train_prior(prior, data, loss, LoopConfig(args.prior_steps, args.prior_seconds, rate=1e-3, **steps),
                 args.work / "prior.pt", 2 * args.batch, log=log)
 
-    speech = load_pretrained(args.encoder, tuple(args.articulation_layers), tuple(args.emotion_layers)).to(device)
-    if device.type == "cuda":
-        speech.model.half()         # the encoder is frozen; what it hears is computed in float32 before it
+    speech = open_encoder(args.encoder, tuple(args.articulation_layers), tuple(args.emotion_layers), device)
     config = LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim)
-    for piece in args.ablate:
-        config = replace(config, **{ABLATIONS[piece]: False})
     network = LSFNetwork(config, prior, len(args.articulation_layers), len(args.emotion_layers)).to(device)
     return speech, network
+
+
+def prepare(root: Path, passes: int, seed: int, device: torch.device, tiny: bool = False
+            ) -> tuple[Mixture, dict[str, float]]:
+    """The diet on `device` and its minutes by set. tiny: a few utterances of each set."""
+    utterances = [u for u in read_speech(root) + read_emodb(root) + read_surprise(root) if not is_held_out(u)]
+    if tiny:
+        utterances = utterances[:12] + utterances[-12:]
+    takes = list(make_takes(utterances, passes, seed, 1 if tiny else (os.cpu_count() or 1)))
+    takes += read_facegood(root, passes, seed)
+    found = {name: [t for t in takes if t.corpus == name] for name in SHARES}
+    shares = {name: SHARES[name] for name in SHARES if found[name]}
+    samplers = {name: WindowSampler(found[name], device) for name in shares}
+    minutes = {name: sum(len(t.neutral) for t in found[name]) / 3000 for name in SHARES}
+    return Mixture(samplers, shares, SILENCE_SHARE, seed), minutes
+
+
+def open_encoder(path: Path, articulation_layers: tuple[int, ...], emotion_layers: tuple[int, ...],
+                 device: torch.device) -> SpeechEncoder:
+    """The frozen encoder of a folder in transformers' format, or of a checkpoint of ours; half precision on a GPU,
+    what it hears is computed in float32 before it."""
+    if path.is_file():
+        speech = load_checkpoint(path).speech
+        speech.config = replace(speech.config, articulation_layers=articulation_layers, emotion_layers=emotion_layers)
+    else:
+        speech = load_pretrained(path, articulation_layers, emotion_layers)
+    speech = speech.to(device)
+    if device.type == "cuda":
+        speech.model.half()
+    return speech

@@ -2,7 +2,8 @@
 
 A *take* is 5 to 30 s of one voice in one emotion, laid end to end with pauses, spoken at a random rate (which also
 shifts pitch and formants: one more voice) by a random identity. Every pass over the data makes new takes.
-Only sets whose licence lets anyone use the result are read: data/speech and EMO-DB (see assets/LICENSES.md).
+facegood's takes have the animator's own curves instead (`captured.py`).
+Only sets whose licence lets anyone use the result are read: data/speech, EMO-DB and facegood (assets/LICENSES.md).
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import soxr
 
-from ..arkit import IDENTITY_DIM
+from ..arkit import ARKIT_NAMES, EMOTIONS, IDENTITY_DIM
 from ..audio import SAMPLE_RATE, load_audio
 from ..speech import SAMPLES_PER_FRAME
 from .performance import Style, perform
@@ -26,10 +27,10 @@ HELD_OUT_VOICES = ("af_bella", "bm_george", "im_nicola", "am_puck")
 HELD_OUT_ACTORS = ("emodb_15", "emodb_16")
 
 MIN_TAKE, MAX_TAKE = 9.0, 24.0      # seconds
-RATE_RANGE = {"speech": (0.86, 1.16), "emodb": (0.80, 1.25)}    # speaking rate; few actors are stretched to more voices
+# Speaking rate; few actors are stretched to more voices.
+RATE_RANGE = {"speech": (0.86, 1.16), "emodb": (0.80, 1.25), "surprise": (0.85, 1.15)}
 NEUTRAL_SHARE = 0.25                # most speech is plain: what cannot be told must not be taken for a feeling
 
-EMOTIONS = ("neutral", "angry", "happy", "sad", "fear", "disgust")     # what EMO-DB's actors play
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,19 @@ class Utterance:
 
 @dataclass
 class Take:
-    """Audio (N,) int16 at 16 kHz and its face at 50 Hz: neutral and emotional (F, 52) float16, the phone mask
-    closure (F,) float16, the identity (32,) whose style it is. emotion: what the face plays, one of EMOTIONS;
-    heard in the audio only where the corpus is acted."""
+    """Audio (N,) int16 at 16 kHz and its face at 50 Hz: neutral and emotional (F, 52) float16, the phone masks
+    closure and vowel (F,) float16, the identity (32,) whose style it is. emotion: what the face plays, one of EMOTIONS;
+    heard in the audio only where the corpus is acted. seen (52,) bool: shapes that the take knows."""
 
     audio: np.ndarray
     neutral: np.ndarray
     emotional: np.ndarray
     closure: np.ndarray
+    vowel: np.ndarray
     identity: np.ndarray
     corpus: str
     emotion: str
+    seen: np.ndarray = field(default_factory=lambda: np.ones(len(ARKIT_NAMES), bool))
 
 
 def read_speech(root: Path) -> list[Utterance]:
@@ -75,12 +78,21 @@ def read_emodb(root: Path) -> list[Utterance]:
     """EMO-DB (Burkhardt et al. 2005): acted German emotions with hand labelled phones. How surely listeners recognised
     the emotion sets how strongly the face shows it. Its boredom counts as neutral: a network that played it heard it
     in every calm speaker and let their lids hang (docs/checkpoint.md)."""
-    folder = root / "emotional_speech" / "emodb"
+    return _read_acted(root / "emotional_speech" / "emodb", "emodb")
+
+
+def read_surprise(root: Path) -> list[Utterance]:
+    """EMO-DB's happy voices, resynthesised as surprised ones (`surprise.py`); [] where that was not done."""
+    folder = root / "emotional_speech" / "surprise"
+    return _read_acted(folder, "surprise") if (folder / "manifest.jsonl").is_file() else []
+
+
+def _read_acted(folder: Path, corpus: str) -> list[Utterance]:
     rows = (json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines())
     names = {"anger": "angry", "happiness": "happy", "sadness": "sad", "boredom": "neutral"}
     return [Utterance(folder / r["file"], r["speaker"], names.get(r["emotion"], r["emotion"]), r["seconds"],
                       tuple((p, a, min(b, r["seconds"])) for p, a, b in r["phones"] if a < r["seconds"]), None,
-                      "emodb", "de",
+                      corpus, "de",
                       0.5 + 0.5 * r["recognised_percent"] / 100 if r.get("recognised_percent") is not None else 0.9)
             for r in rows if r["phones"]]
 
@@ -154,9 +166,14 @@ def make_take(utterances: list[Utterance], seed: int) -> Take:
                      seed=seed)
     frames = len(audio) // SAMPLES_PER_FRAME
     assert abs(len(played.neutral) - frames) <= 1, (len(played.neutral), frames)
-    half = [np.asarray(x, np.float16)[:frames] for x in (played.neutral, played.emotional, played.closure)]
-    samples = (np.clip(audio, -1, 1) * 32767).astype(np.int16)
-    return Take(samples, half[0], half[1], half[2], identity, first.corpus, emotion)
+    neutral, emotional, closure, vowel = (np.asarray(x, np.float16)[:frames] for x in (
+        played.neutral, played.emotional, played.closure, played.vowel))
+    return Take(as_int16(audio), neutral, emotional, closure, vowel, identity, first.corpus, emotion)
+
+
+def as_int16(audio: np.ndarray) -> np.ndarray:
+    """Float samples in [-1, 1] at half the memory."""
+    return (np.clip(audio, -1, 1) * 32767).astype(np.int16)
 
 
 def _make(job: tuple[list[Utterance], int]) -> Take:

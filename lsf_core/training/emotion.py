@@ -126,13 +126,21 @@ def accents(phones: Sequence[Phone], level: np.ndarray, frames: int, seed: int) 
     return (size[keep][:, None] * shape).max(0, initial=0.0)
 
 
-def brow_beats(beats: np.ndarray, seed: int) -> np.ndarray:
-    """(F, 52) small brow accents of calm speech."""
+def brow_beats(beats: np.ndarray, level: np.ndarray, speech: np.ndarray, seed: int) -> np.ndarray:
+    """(F, 52) the brows of calm speech: raised on accents, drawn together a little in loud, emphatic passages.
+
+    Sizes: public speakers' brows spread by 0.10 (browInnerUp) and 0.14 (browDown) over time (styletalk's tracks).
+    """
     out = np.zeros((len(beats), len(ARKIT_NAMES)))
-    inner, outer = np.random.default_rng(seed + 1).uniform([0.10, 0.05], [0.24, 0.15])
+    inner, outer, down = np.random.default_rng(seed + 1).uniform([0.20, 0.08, 0.15], [0.40, 0.22, 0.45])
     out[:, INDEX["browInnerUp"]] = inner * beats
+    effort = _slow(level, 1.2)
+    mean = float(effort[speech].mean()) if speech.any() else 1.0
+    stern = down * np.clip(2.5 * (effort / max(mean, 1e-3) - 1), 0, 1) * (1 - 0.7 * beats)
     for side in ("Left", "Right"):
         out[:, INDEX["browOuterUp" + side]] = outer * beats
+        out[:, INDEX["browDown" + side]] = stern
+        out[:, INDEX["eyeSquint" + side]] = 0.6 * stern
     return out
 
 

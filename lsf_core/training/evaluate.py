@@ -11,16 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ..animator import load_model
+from ..animator import Animator, load_model
 from ..arkit import ARKIT_NAMES, IDENTITY_DIM
 from ..audio import load_audio
-from ..edits import edit_settings
+from ..edits import EditSettings, edit_settings
 from ..motion import Motion
 from ..speech import FEATURE_RATE
 from .baseline import energy_motion
@@ -43,6 +43,24 @@ def clips(data: Path) -> Iterator[Path]:
                 yield Path(name) / row["file"]
 
 
+def write_motion(animator: Animator | None, data: Path, out: Path, todo: Sequence[Path], settings: EditSettings,
+                 fps: float = 30.0, seed: int = 0, temperature: float = 0.0) -> None:
+    """Motion of the average face for the clips `todo` of `data`, under `out`; without an animator the baseline's."""
+    for first in tqdm(range(0, len(todo), CLIPS_PER_BATCH), unit="batch", file=sys.stderr):
+        batch = todo[first:first + CLIPS_PER_BATCH]
+        samples = [load_audio(data / clip) for clip in batch]
+        if animator is None:
+            motions = [Motion(ARKIT_NAMES, energy_motion(x), FEATURE_RATE).resample(fps) for x in samples]
+        else:
+            identity = np.zeros((len(batch), IDENTITY_DIM), np.float32)
+            raw = animator.raw_weights(samples, identity, [seed] * len(batch), temperature)
+            motions = [take.finish(settings, fps=fps, seed=seed) for take in raw]
+        for clip, motion in zip(batch, motions, strict=True):
+            path = out / clip.with_suffix(".npz")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            motion.save(path)
+
+
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m lsf_core.training.evaluate", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,20 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     todo = [c for c in clips(args.data) if args.only in c.as_posix()]
     animator = None if args.baseline else load_model(args.checkpoint, args.device)
-    for first in tqdm(range(0, len(todo), CLIPS_PER_BATCH), unit="batch", file=sys.stderr):
-        batch = todo[first:first + CLIPS_PER_BATCH]
-        samples = [load_audio(args.data / clip) for clip in batch]
-        if animator is None:
-            motions = [Motion(ARKIT_NAMES, energy_motion(x), FEATURE_RATE).resample(args.fps) for x in samples]
-        else:
-            identity = np.zeros((len(batch), IDENTITY_DIM), np.float32)
-            raw = animator.raw_weights(samples, identity, [args.seed] * len(batch), args.temperature)
-            settings = edit_settings(args.emotion_strength, not args.no_edits)
-            motions = [take.finish(settings, fps=args.fps, seed=args.seed) for take in raw]
-        for clip, motion in zip(batch, motions, strict=True):
-            path = args.out / clip.with_suffix(".npz")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            motion.save(path)
+    settings = edit_settings(args.emotion_strength, not args.no_edits)
+    write_motion(animator, args.data, args.out, todo, settings, args.fps, args.seed, args.temperature)
     print(f"{len(todo)} clips written to {args.out}")
     return 0
 

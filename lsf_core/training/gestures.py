@@ -96,6 +96,7 @@ class GestureConstants:
     round: Dominance = Dominance(0.062, 0.32, 0.005, 1.9, 0.52, 3.0, 0.005, 9.0, eager=1.2, eager_half=0.04)
     spread: Dominance = Dominance(0.060, 0.70, 0.020, 2.0, 1.2, 2.0, 0.10, 6.0)
     tongue: Dominance = Dominance(0.030, 0.4, 0.000, 2.0, 1.0, 0.6, 0.02, 10.0)
+    opening: float = 0.85  # jaw and lips of a calm speaker, as a factor on the tables
     loudness: float = 0.60  # share of jaw and lip opening that follows loudness
     primary_stress: float = 1.15  # opening of a vowel with primary, secondary, no stress (all 1 where unknown)
     secondary_stress: float = 1.05
@@ -103,9 +104,10 @@ class GestureConstants:
     round_gain: float = 1.9  # rounding comes in bursts: pucker = gain * track ** power
     round_power: float = 1.5
     closure_ramp: float = 0.065  # s, from open to closed lips
-    closure_share: float = 0.44  # of the neighbour's length that a closure may take for its ramp
+    closure_share: float = 0.38  # of the neighbour's length that a closure may take for its ramp
     closure_least: float = 0.060  # s, shortest contact
     tuck_ramp: float = 0.060
+    tuck_share: float = 0.44
     targets: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict(TARGETS))
 
 
@@ -288,7 +290,7 @@ def plateaus(spans: np.ndarray, frames: int, ramp: float, share: float, least: f
         return out
     start, end, before, after = spans.T
     grow = np.maximum(0.0, least - (end - start)) / 2
-    start, end = start - np.minimum(grow, 0.25 * before), end + np.minimum(grow, 0.25 * after)
+    start, end = start - np.minimum(grow, 0.15 * before), end + np.minimum(grow, 0.15 * after)
     # whole frames inside of the span, so that the flanks start within the sound and take little of the neighbours
     start, end = np.ceil(start * RATE - 0.3) / RATE, np.floor(end * RATE + 0.3) / RATE
     rise, fall = np.minimum(ramp, share * before), np.minimum(ramp, share * after)

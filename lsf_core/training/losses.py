@@ -26,12 +26,13 @@ class LossWeights:
     velocity: float = 4.0
     vertex: float = 1.0
     closure: float = 0.5
+    vowel: float = 0.25
     latent: float = 0.5
     commitment: float = 1.0
 
 
 class MotionLoss(nn.Module):
-    """L1 on weights and their velocity, L2 distance of face vertices, lip gap in p b m.
+    """L1 on weights and their velocity, L2 distance of face vertices, lip gap in p b m and in open vowels.
 
     basis (52, P, 3): expression deltas in cm of P sampled face vertices, denser on lips and lids.
     """
@@ -45,17 +46,22 @@ class MotionLoss(nn.Module):
         self.register_buffer("basis", basis.flatten(1))
         self.register_buffer("gap_row", torch.as_tensor(GAP_ROW, dtype=torch.float32) / 10)
 
-    def forward(self, motion: Tensor, target: Tensor, closure: Tensor) -> dict[str, Tensor]:
-        """motion, target (B, T, 52); closure (B, T) in [0, 1]. Each term as it enters the sum."""
+    def forward(self, motion: Tensor, target: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """motion, target (B, T, 52); of the batch the masks count. Each term as it enters the sum.
+
+        An open vowel may be flatter than its target, but lips that are as good as shut in its middle say another word.
+        """
         w = self.loss
-        error = motion - target
+        error = (motion - target) * batch.seen[:, None]
         vertices = (error @ self.basis).unflatten(-1, (-1, 3))
-        gap = F.relu(motion @ self.gap_row) * closure
+        gap, goal = motion @ self.gap_row, target @ self.gap_row
+        shut, apart = F.relu(gap) * batch.closure, F.relu(0.7 * goal - gap) * batch.vowel
         return {
             "weight": w.weight * error.abs().mean() * 10,
             "velocity": w.velocity * error.diff(dim=1).abs().mean() * 10,
             "vertex": w.vertex * (vertices.square().sum(-1) + 1e-6).sqrt().mean() * 10,
-            "closure": w.closure * gap.sum() / closure.sum().clamp_min(1) * 10,
+            "closure": w.closure * shut.sum() / batch.closure.sum().clamp_min(1) * 10,
+            "vowel": w.vowel * apart.sum() / batch.vowel.sum().clamp_min(1) * 10,
         }
 
 

@@ -24,9 +24,10 @@ from lsf_core.training.gestures import (
     build_score,
     plateaus,
 )
-from lsf_core.training.phones import canonical
+from lsf_core.training.phones import canonical, features, halves
 
 SAMPLE_RATE = 16000
+_OPEN_HEIGHT = 0.5  # of vowels that part the lips: schwa and whatever is more open
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,15 @@ class Performance:
     """Tracks at 50 Hz, frame i at i / 50 s. Weights (F, 52) float32 in [0,1] in the order of ARKIT_NAMES.
 
     neutral: the articulation with small prosodic brow accents; emotional: the same with the feeling. closure, tuck:
-    (F,) float32 in [0,1], 1 where p b m (f v) are in contact. speech: (F,) bool, a phone is sounding.
+    (F,) float32 in [0,1], 1 where p b m (f v) are in contact. vowel: (F,) float32, 1 in the middle of open
+    vowels. speech: (F,) bool, a phone is sounding.
     """
 
     neutral: np.ndarray
     emotional: np.ndarray
     closure: np.ndarray
     tuck: np.ndarray
+    vowel: np.ndarray
     speech: np.ndarray
     rate: float = RATE
     names: tuple[str, ...] = ARKIT_NAMES
@@ -209,13 +212,13 @@ def perform(
     speech = speaking(rows, frames)
 
     tracks = articulate(score, frames, constants)
-    opening = open_with(level, speech, constants.loudness)
+    opening = constants.opening * open_with(level, speech, constants.loudness)
     closure = plateaus(score.contacts, frames, constants.closure_ramp, constants.closure_share, constants.closure_least)
-    tuck = plateaus(score.tucks, frames, constants.tuck_ramp, constants.closure_share, 0.5 * constants.closure_least)
+    tuck = plateaus(score.tucks, frames, constants.tuck_ramp, constants.tuck_share, 0.5 * constants.closure_least)
 
     accents = feelings.accents(rows, level, frames, seed)
     base = to_weights(tracks, opening, style, lips, 1.0)
-    beats = feelings.brow_beats(accents, seed) * style.upper_face
+    beats = feelings.brow_beats(accents, level, speech, seed) * style.upper_face
     plain = seal(sided(base + beats, style.asymmetry), closure, tuck, lips, gap_row)
     if feeling.neutral or intensity <= 0:
         felt = plain
@@ -228,8 +231,19 @@ def perform(
         layer = feelings.layer(feeling, state, intensity, style.expression, style.upper_face, seed)
         felt = seal(sided(feelings.blend(acted, layer, state), style.asymmetry), closure, tuck, lips, gap_row)
     return Performance(
-        plain.astype(np.float32), felt.astype(np.float32), closure.astype(np.float32), tuck.astype(np.float32), speech
-    )
+        plain.astype(np.float32), felt.astype(np.float32), closure.astype(np.float32), tuck.astype(np.float32),
+        open_vowels(rows, frames), speech
+    )  # fmt: skip
+
+
+def open_vowels(rows: Sequence, frames: int) -> np.ndarray:
+    """(F,) float32: 1 on the frame at the middle of each vowel that is open or half open: there the lips are apart."""
+    out = np.zeros(frames, np.float32)
+    heard = [(p, features(halves(p.ipa)[0])) for p in rows]
+    middles = [(p.start + p.end) / 2 for p, f in heard if f.vowel and f.height <= _OPEN_HEIGHT]
+    at = np.rint(np.array(middles) * RATE).astype(int)
+    out[at[at < frames]] = 1.0
+    return out
 
 
 def speaking(rows: Sequence, frames: int) -> np.ndarray:

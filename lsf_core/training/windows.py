@@ -8,23 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arkit import ARKIT_NAMES
+from ..arkit import ARKIT_NAMES, EMOTIONS
 from ..speech import SAMPLES_PER_FRAME
 from .augment import augment, coloured_noise
-from .corpus import EMOTIONS, NEUTRAL_SHARE, Take
+from .corpus import NEUTRAL_SHARE, Take
 
 
 @dataclass
 class Batch:
-    """Windows of one length: audio (B, T * 320), neutral and emotional motion (B, T, 52), phone mask closure
-    (B, T), identity (B, 32), emotion (B,) as a place in EMOTIONS or -1, felt_in (B,): the window of this batch
-    whose sound feels what this window's face plays, or -1 where there is none."""
+    """Windows of one length: audio (B, T * 320), neutral and emotional motion (B, T, 52), phone masks closure and
+    vowel (B, T), identity (B, 32), seen (B, 52) bool, the shapes that the motion knows, emotion (B,) as a place in
+    EMOTIONS or -1, felt_in (B,): the window of this batch whose sound feels what this window's face plays, or -1 where
+    there is none."""
 
     audio: Tensor
     neutral: Tensor
     emotional: Tensor
     closure: Tensor
+    vowel: Tensor
     identity: Tensor
+    seen: Tensor
     emotion: Tensor
     felt_in: Tensor
 
@@ -40,9 +43,10 @@ class WindowSampler:
             return torch.from_numpy(np.concatenate([getattr(t, name) for t in takes])).to(device)
 
         self.neutral, self.emotional = frames("neutral"), frames("emotional")
-        self.closure = frames("closure")
+        self.closure, self.vowel = frames("closure"), frames("vowel")
         self.length = torch.tensor([len(t.neutral) for t in takes], device=device)
         self.identity = torch.from_numpy(np.stack([t.identity for t in takes])).to(device)
+        self.seen = torch.from_numpy(np.stack([t.seen for t in takes])).to(device)
         self.emotion = torch.tensor([EMOTIONS.index(t.emotion) for t in takes], device=device)
         # Neutral takes make up NEUTRAL_SHARE of what is drawn, the other emotions share the rest evenly.
         minutes = torch.zeros(len(EMOTIONS), device=device).index_add(0, self.emotion, self.length.float())
@@ -54,14 +58,17 @@ class WindowSampler:
     def sample(self, count: int, frames: int, generator: torch.Generator) -> Batch:
         """`count` windows of `frames` frames; takes of one emotion are drawn in proportion to their length."""
         free = (self.length - frames).clamp_min(0) + 1
-        take = torch.multinomial(free * (self.length >= frames) * self.weight, count, True, generator=generator)
+        # Inverse of the cumulative distribution, in double: a CUDA graph can capture it, unlike torch.multinomial.
+        chance = (free * (self.length >= frames) * self.weight).double().cumsum(0)
+        draw = torch.rand(count, device=self.device, generator=generator, dtype=torch.float64) * chance[-1]
+        take = torch.searchsorted(chance, draw, right=True).clamp_max(len(chance) - 1)
         offset = (torch.rand(count, device=self.device, generator=generator) * free[take]).long()
         first = self.start[take] + offset
         at = first[:, None] + torch.arange(frames, device=self.device)
         samples = first[:, None] * SAMPLES_PER_FRAME + torch.arange(frames * SAMPLES_PER_FRAME, device=self.device)
         return Batch(self.audio[samples].float() / 32768, self.neutral[at].float(), self.emotional[at].float(),
-                     self.closure[at].float(), self.identity[take], self.emotion[take],
-                     torch.full_like(take, -1))
+                     self.closure[at].float(), self.vowel[at].float(), self.identity[take], self.seen[take],
+                     self.emotion[take], torch.full_like(take, -1))
 
 
 def speechless(count: int, frames: int, generator: torch.Generator) -> Batch:
@@ -83,7 +90,8 @@ def speechless(count: int, frames: int, generator: torch.Generator) -> Batch:
     none = torch.zeros(count, frames, device=device)
     identity = torch.randn(count, 32, device=device, generator=generator)
     nobody = torch.full((count,), -1, device=device)
-    return Batch(audio, rest, rest, none, identity, nobody, nobody)
+    known = torch.ones(count, len(ARKIT_NAMES), device=device, dtype=torch.bool)
+    return Batch(audio, rest, rest, none, none, identity, known, nobody, nobody)
 
 
 class Mixture:
@@ -110,12 +118,18 @@ class Mixture:
             joined.audio = augment(joined.audio, self.generator)
         return joined
 
+    def unacted(self, count: int) -> int:
+        """How many windows at the head of a batch of `count` are synthesised speech, which feels nothing."""
+        first, *others = self.shares.values()
+        return max(1, round(count * first / (first + sum(others) + self.silence_share)))
+
     def hear_emotions(self, emotion: Tensor, speech: int, silent: int) -> Tensor:
         """`Batch.felt_in` for a batch that begins with `speech` and ends with `silent` windows; emotion (B,)."""
         count = len(emotion)
         felt_in = torch.arange(count, device=self.device)
         acted = slice(speech, count - silent)
-        same = (emotion[:speech, None] == emotion[None, acted]).float()
-        found = torch.multinomial(same + 1e-9, 1, generator=self.generator)[:, 0]
+        same = emotion[:speech, None] == emotion[None, acted]
+        lots = torch.rand(same.shape, device=self.device, generator=self.generator)
+        found = torch.where(same, lots, -1.0).argmax(1)
         felt_in[:speech] = torch.where(same.any(1), found + speech, -1)
         return felt_in

@@ -116,14 +116,28 @@ def test_speechless_windows_rest():
 
 def test_an_open_closure_costs():
     loss = MotionLoss(torch.zeros(52, 3, 3), LossWeights())
-    target, closure = torch.zeros(1, 10, 52), torch.ones(1, 10)
+    target, batch = torch.zeros(1, 10, 52), speechless(1, 10, torch.Generator())
+    batch.closure = torch.ones(1, 10)
     wide = target.clone()
     wide[..., INDEX["jawOpen"]] = 0.2
     shut = wide.clone()
     shut[..., INDEX["mouthClose"]] = 0.2
-    assert loss(shut, target, closure)["closure"] == 0
-    assert loss(wide, target, closure)["closure"] > 1
-    assert loss(wide, target, 0 * closure)["closure"] == 0
+    assert loss(shut, target, batch)["closure"] == 0
+    assert loss(wide, target, batch)["closure"] > 1
+    batch.closure = 0 * batch.closure
+    assert loss(wide, target, batch)["closure"] == 0
+
+
+def test_a_shut_vowel_costs_and_what_a_take_does_not_know_is_free():
+    loss = MotionLoss(torch.zeros(52, 3, 3), LossWeights())
+    motion, target, batch = torch.zeros(1, 10, 52), torch.zeros(1, 10, 52), speechless(1, 10, torch.Generator())
+    target[..., INDEX["jawOpen"]] = 0.2
+    assert loss(motion, target, batch)["vowel"] == 0
+    batch.vowel = torch.ones(1, 10)
+    assert loss(motion, target, batch)["vowel"] > 1
+    assert loss(target, target, batch)["vowel"] == 0
+    batch.seen[:, INDEX["jawOpen"]] = False
+    assert loss(motion, target, batch)["weight"] == 0
 
 
 def test_a_checkpoint_is_trained_saved_tuned_and_animates(data, tmp_path):
