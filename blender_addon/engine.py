@@ -51,8 +51,11 @@ class Limits:
 
 
 def worker_command(python: str, root: Path = ROOT, device: str = "auto") -> list[str]:
-    """How the engine is started: isolated from the user's and Blender's Python settings, UTF-8 whatever the locale."""
-    return [python, "-I", "-X", "utf8", "-c", BOOT, str(root), "--device", device]
+    """How the engine is started: isolated from the user's and Blender's Python settings, UTF-8 whatever the locale.
+
+    -B: it writes no bytecode. Where a disk is full, Python leaves halves of those files, and never starts again.
+    """
+    return [python, "-I", "-B", "-X", "utf8", "-c", BOOT, str(root), "--device", device]
 
 
 def worker_environment() -> dict[str, str]:

@@ -22,7 +22,7 @@ import numpy as np
 from . import engine, mesh_io, order, preferences, strips, writing
 from .order import Order
 from .report import Problem, describe, print_report
-from .shared import arkit, protocol
+from .shared import arkit, arrayfile, protocol
 
 STEPS = {"listen": "Reading the sound", "rig": "Reading the face", "animate": "Animating"}
 
@@ -109,8 +109,8 @@ class Job:
     def _read_mesh(self, target: bpy.types.Object, number: int) -> _Mesh:
         data = mesh_io.read(target)
         files = {"vertices": f"vertices{number}.npy", "faces": f"faces{number}.npy"}
-        np.save(self._folder / files["vertices"], data.vertices)
-        np.save(self._folder / files["faces"], data.triangles)
+        arrayfile.save_array(self._folder / files["vertices"], data.vertices)
+        arrayfile.save_array(self._folder / files["faces"], data.triangles)
         present = set(mesh_io.existing_keys(target))
         missing = [name for name in arkit.ARKIT_NAMES if name not in present]
         return _Mesh(data, files, missing, writing.no_shapes(data))

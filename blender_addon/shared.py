@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lsf_core import arkit, edits, errors, motion, protocol, rawtake, sparse
+    from lsf_core import arkit, arrayfile, edits, errors, motion, protocol, rawtake, sparse
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,8 +47,8 @@ def _load_core() -> ModuleType:
 ROOT = find_root()
 if not TYPE_CHECKING:
     _core = _load_core()
-    arkit, edits, errors, motion, protocol, rawtake, sparse = (
+    arkit, arrayfile, edits, errors, motion, protocol, rawtake, sparse = (
         importlib.import_module(f"{_core.__name__}.{name}")
-        for name in ("arkit", "edits", "errors", "motion", "protocol", "rawtake", "sparse"))
+        for name in ("arkit", "arrayfile", "edits", "errors", "motion", "protocol", "rawtake", "sparse"))
 
-__all__ = ["ROOT", "arkit", "edits", "errors", "find_root", "motion", "protocol", "rawtake", "sparse"]
+__all__ = ["ROOT", "arkit", "arrayfile", "edits", "errors", "find_root", "motion", "protocol", "rawtake", "sparse"]

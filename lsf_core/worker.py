@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 import numpy as np
 
 from . import __version__, protocol
+from .arrayfile import save_array
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .edits import EditSettings, edit_settings
 from .errors import AudioError, Cancelled, MeshError
@@ -321,7 +322,7 @@ def _checkpoint_digest() -> str:
 
 def _save(params: dict[str, Any], name: str, array: np.ndarray) -> None:
     with _writing(params, name) as path:
-        np.save(path, array, allow_pickle=False)
+        save_array(path, array)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def requests_seen(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
 
     def read(method: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines()]
-        return [line["params"] for line in lines if line["method"] == method]
+        return [line.get("params", {}) for line in lines if line["method"] == method]
 
     return read
 

@@ -2,7 +2,8 @@
 
     python fake_worker.py MODE LOG        appends every request to LOG, one JSON line each
 
-It takes any mesh for a face, and its motion is a ramp on jawOpen and a wave on mouthSmileLeft.
+It takes any mesh for a face, and its motion is a ramp on jawOpen and a wave on mouthSmileLeft. "hangs at METHOD" does
+nothing more from there on until it is cancelled; "NAME at METHOD" with a name of GARBAGE sends that there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+GARBAGE = {
+    "text": b"Segmentation fault (core dumped)\n",
+    "bytes": b"\xff\xfe\x00\x80" * 50 + b"\n",
+    "endless line": b"x" * (2 << 20),
+    "wrong types": b'{"id": "one", "event": ["result"]}\n',
+    "half a line": b'{"id": 1, "event": "res',
+}
 
 NAMES = ["jawOpen", "mouthSmileLeft", "browInnerUp", "tongueOut"]
 
@@ -62,6 +71,13 @@ def animate(params: dict, mode: str) -> dict:
     return {"weights": "weights.npy", "names": NAMES, "fps": params["fps"], "head_rotation": None}
 
 
+def hang(job: int) -> None:
+    for line in sys.stdin:
+        if json.loads(line)["method"] == "cancel":
+            send(id=job, event="error", kind="cancelled", message="Cancelled. Nothing was changed.")
+            return
+
+
 def main(mode: str, log: str) -> None:
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -72,7 +88,15 @@ def main(mode: str, log: str) -> None:
         with open(log, "a") as file:
             file.write(json.dumps({**request, "environment": sorted(os.environ)}) + "\n")
         job, method, params = request["id"], request["method"], request.get("params", {})
-        if method == "hello" and mode not in ("mute", "garbage"):
+        what, _, where = mode.partition(" at ")
+        if where == method and what == "hangs":
+            hang(job)
+        elif where == method:
+            sys.stdout.buffer.write(GARBAGE[what])
+            sys.stdout.flush()
+            if what == "half a line":
+                os._exit(0)
+        elif method == "hello" and mode not in ("mute", "garbage"):
             send(id=job, event="result", data={"protocol": 99 if mode == "old" else 1, "engine": "fake"})
         elif method == "listen":
             send(id=job, event="result", data={"seconds": 2.0})
