@@ -141,3 +141,18 @@ def pair_label(surface: Surface, upper: np.ndarray, lower: np.ndarray, reach: fl
     near = np.minimum(up, low)
     fade = np.clip(2.0 * (1.0 - near / reach), 0.0, 1.0)
     return fade * (low - up) / np.maximum(low + up, 1e-6)
+
+
+def opening_ratio(surface: Surface, upper: np.ndarray, lower: np.ndarray) -> float:
+    """Length of the way along the surface from the middle of `upper` to `lower` (vertex indices) over the straight way.
+
+    0 where a side has no vertices; infinite where there is no way.
+    """
+    if len(upper) == 0 or len(lower) == 0:
+        return 0.0
+    x = surface.vertices[upper, 0]
+    low, high = np.percentile(x, [30, 70])
+    middle = upper[(x >= low) & (x <= high)]
+    straight, _ = cKDTree(surface.vertices[lower]).query(surface.vertices[middle])
+    along = geodesic(surface, lower, 6.0 * float(straight.max()) + 1.0)[middle]
+    return float(np.median(along / np.maximum(straight, 1e-6)))

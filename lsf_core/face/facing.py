@@ -16,7 +16,9 @@ SIZES = (1.0, 0.8, 0.62, 0.48, 0.36)
 """Tried shares of the mesh's height that the template head (cut below the neck) may take: head alone to half a body."""
 PRUNE = {1: 500, 4: 150, 8: 60, 12: 30}
 """After which step of the search how many of the starts go on."""
-FALLBACK_SIZES = (1.2, 0.9, 0.65, 0.4, 0.25, 0.16)
+TRIM = 0.75
+"""The share of model points, nearest first, that must fit: hair and hats hide the rest."""
+FALLBACK_SIZES = (1.2, 0.9, 0.65, 0.4, 0.25, 0.16, 0.11)
 """The same for the second search: masks without a skull to whole bodies."""
 
 
@@ -84,15 +86,12 @@ def plane_steps(placed: np.ndarray, goal: np.ndarray, normal: np.ndarray, weight
 
 
 def find_facing(points: np.ndarray, normals: np.ndarray, model: np.ndarray, model_normals: np.ndarray, *,
-                keep: int = 8, trim: float = 0.75,
-                sizes: tuple[float, ...] = SIZES) -> list[Similarity]:
+                keep: int = 8, sizes: tuple[float, ...] = SIZES) -> list[Similarity]:
     """The `keep` most promising similarities from model to mesh, best first, distinct from each other.
 
     points (N,3), normals (N,3): samples of the mesh, spread by area. model (M,3) mm, model_normals (M,3): samples of
-    the template's skin. `trim`: the share of model points, nearest first, that must fit (hair and hats hide the rest).
-    `sizes`: shares of the mesh's height that the model may take.
+    the template's skin. `sizes`: shares of the mesh's height that the model may take.
     """
-    tree = cKDTree(points)
     rotation = np.repeat(start_rotations(), len(sizes), axis=0)
     share = np.tile(sizes, len(rotation) // len(sizes))
     turned = np.einsum("sij,mj->smi", rotation, model)
@@ -104,10 +103,22 @@ def find_facing(points: np.ndarray, normals: np.ndarray, model: np.ndarray, mode
     # The head is the top of whatever is there: put the crown at the top, centre on the points of that slab.
     slab = along > (top - share * height)[:, None]
     centre = slab @ few / np.maximum(slab.sum(1), 1)[:, None]
-    middle = turned.mean(1)
-    translation = centre - scale[:, None] * middle
+    translation = centre - scale[:, None] * turned.mean(1)
     lift = top - (scale * model_up.max((1, 2)) + (translation * rotation[:, :, 1]).sum(1))
     translation += lift[:, None] * rotation[:, :, 1]
+    return descend(points, normals, model, model_normals, (scale, rotation, translation), keep=keep)
+
+
+def descend(points: np.ndarray, normals: np.ndarray, model: np.ndarray, model_normals: np.ndarray,
+            starts: tuple[np.ndarray, np.ndarray, np.ndarray], *, keep: int, apart_mm: float = np.inf
+            ) -> list[Similarity]:
+    """Trimmed point-to-plane steps from many starts at once, the worse ones dropped on the way.
+
+    starts: scale (S,), rotation (S,3,3), translation (S,3). Two results are distinct from 12 degrees, 8 % of the scale
+    or `apart_mm` (model's unit) on.
+    """
+    scale, rotation, translation = starts
+    tree = cKDTree(points)
 
     def cost_of(s: np.ndarray, r: np.ndarray, t: np.ndarray, used: slice) -> tuple[np.ndarray, ...]:
         placed = s[:, None, None] * np.einsum("sij,mj->smi", r, model[used]) + t[:, None]
@@ -118,7 +129,7 @@ def find_facing(points: np.ndarray, normals: np.ndarray, model: np.ndarray, mode
         return distance + 10.0 * (1.0 - agree), index, agree, placed
 
     def mean_cost(cost: np.ndarray) -> np.ndarray:
-        return np.sort(cost, axis=1)[:, : int(trim * cost.shape[1])].mean(1)
+        return np.sort(cost, axis=1)[:, : int(TRIM * cost.shape[1])].mean(1)
 
     for step in range(16):
         used = slice(None, None, 3 if step < 2 else 2 if step < 6 else 1)
@@ -128,21 +139,62 @@ def find_facing(points: np.ndarray, normals: np.ndarray, model: np.ndarray, mode
             scale, rotation, translation, cost, index, agree, placed = (
                 x[best] for x in (scale, rotation, translation, cost, index, agree, placed)
             )
-        limit = np.sort(cost, axis=1)[:, int(trim * cost.shape[1]), None]
+        limit = np.sort(cost, axis=1)[:, int(TRIM * cost.shape[1]), None]
         weight = (cost <= limit) * np.clip(agree + 0.3, 0.05, 1.0)
         grow, turn, shift, centre = plane_steps(placed, points[index], normals[index], weight)
         scale, rotation = scale * grow, turn @ rotation
         translation = grow[:, None] * np.einsum("sij,sj->si", turn, translation - centre) + centre + shift
     score = mean_cost(cost_of(scale, rotation, translation, slice(None))[0])
-    found: list[Similarity] = []
-    for i in np.argsort(score):
+    middle = scale[:, None] * np.einsum("sij,j->si", rotation, model.mean(0)) + translation
+    found: list[int] = []
+    for i in np.argsort(score).tolist():
         same = any(
-            np.trace(rotation[i].T @ f.rotation) > 1 + 2 * np.cos(np.radians(12))
-            and abs(np.log(scale[i] / f.scale)) < 0.08
+            np.trace(rotation[i].T @ rotation[f]) > 1 + 2 * np.cos(np.radians(12))
+            and abs(np.log(scale[i] / scale[f])) < 0.08
+            and np.linalg.norm(middle[i] - middle[f]) < apart_mm * scale[f]
             for f in found
         )
         if not same:
-            found.append(Similarity(float(scale[i]), rotation[i], translation[i]))
+            found.append(i)
         if len(found) == keep:
             break
-    return found
+    return [Similarity(float(scale[i]), rotation[i], translation[i]) for i in found]
+
+
+def starts_around(pose: Similarity, model: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts that keep the turn of `pose` and vary place and scale: a face need not sit in its skull as the template's.
+
+    A head with a big skull is found by its skull; up and down along it the face must be looked for by itself.
+    """
+    shift = np.array([-90.0, -70.0, -50.0, -32.0, -16.0, 0.0, 16.0, 32.0])  # mm along the head's own up
+    ahead = np.array([-15.0, 0.0, 15.0])
+    size = np.array([0.65, 0.8, 1.0, 1.2])
+    nod = Rotation.from_rotvec(np.radians(np.array([[-20.0, 0.0, 0.0], [0.0, 0.0, 0.0], [20.0, 0.0, 0.0]]))).as_matrix()
+    up, z, s, n = (x.ravel() for x in np.meshgrid(shift, ahead, size, np.arange(3), indexing="ij"))
+    rotation = pose.rotation @ nod[n.astype(int)]
+    middle = pose.to_mesh(model.mean(0)[None] + np.stack([0 * up, up, z], 1))
+    scale = pose.scale * s
+    return scale, rotation, middle - scale[:, None] * (rotation @ model.mean(0))
+
+
+def starts_at_eyes(first: np.ndarray, second: np.ndarray, left: np.ndarray, right: np.ndarray
+                   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts that put the model's eyes, left and right (3,) mm, on two points of the mesh, either way round, all
+    turns."""
+    apart = np.linalg.norm(left - right)
+    angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    turns, scales, moves = [], [], []
+    for a, b in ((first, second), (second, first)):
+        x = (a - b) / np.linalg.norm(a - b)
+        u = np.cross(x, np.eye(3)[np.abs(x).argmin()])
+        u /= np.linalg.norm(u)
+        v = np.cross(x, u)
+        y = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
+        side = np.broadcast_to(x, y.shape)
+        turn = np.stack([side, y, np.cross(side, y)], axis=2)
+        for share in (1.0, 0.8):  # drawn eyes are farther apart for the face's size
+            scale = np.full(len(angle), share * np.linalg.norm(a - b) / apart)
+            turns.append(turn)
+            scales.append(scale)
+            moves.append((a + b) / 2 - scale[:, None] * (turn @ ((left + right) / 2)))
+    return np.concatenate(scales), np.concatenate(turns), np.concatenate(moves)

@@ -204,9 +204,15 @@ class Surface:
         # A zero length would vanish from the sparse graph and tear it; the floor keeps the edge.
         return csr_matrix((np.maximum(np.tile(length, 2), 1e-9), (both[:, 0], both[:, 1])), shape=(n, n))
 
-    def sample(self, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Points spread evenly by area: positions (count,3), unit triangle normals (count,3), triangle (count,)."""
+    def sample(self, count: int, seed: int = 0, only: np.ndarray | None = None
+               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points spread evenly by area: positions (count,3), unit triangle normals (count,3), triangle (count,).
+
+        `only` (W,) bool: on triangles whose corners are all in it.
+        """
         normal, area = triangle_normals(self.vertices, self.triangles)
+        if only is not None:
+            area = area * only[self.triangles].all(1)
         rng = np.random.default_rng(seed)
         # Stratified along the cumulated area: far more even than independent draws.
         total = np.cumsum(area)

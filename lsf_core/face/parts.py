@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from ..arkit import ARKIT_NAMES
 from .register import Registration
+from .sphere import fit_sphere
 
 MOUTH_MM = 12.0
 """A part whose vertices lie, in the median, this near the template's teeth or tongue is part of the mouth."""
@@ -25,15 +26,6 @@ class Part:
     kind: str
     vertices: np.ndarray
     centre: np.ndarray
-
-
-def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Algebraic sphere fit: centre (3,), radius, root mean square residual."""
-    system = np.concatenate([2 * points, np.ones((len(points), 1))], axis=1)
-    solution, *_ = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)
-    centre = solution[:3]
-    radius = float(np.sqrt(max(solution[3] + centre @ centre, 0.0)))
-    return centre, radius, float(np.sqrt(np.mean((np.linalg.norm(points - centre, axis=1) - radius) ** 2)))
 
 
 def rigid(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +72,7 @@ def find_parts(result: Registration) -> list[Part]:
     order = np.argsort(whole.component, kind="stable")
     bounds = np.flatnonzero(np.diff(whole.component[order])) + 1
     for vertices in np.split(order, bounds):
-        if result.skin[vertices[0]] or not used[vertices[0]]:
+        if result.skin[vertices].any() or not used[vertices[0]]:
             continue
         points = whole.vertices[vertices]
         kind, centre = "loose", points.mean(0)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..arkit import ARKIT_NAMES, IDENTITY_DIM, INDEX
-from .contacts import clear_eyeball, correct_template
+from .confidence import doubts, landmark_confidence
+from .contacts import Ball, clear_eyeball, correct_template
+from .guide import check_guide
+from .locate import Progress
 from .mesh import check_mesh
-from .parts import find_parts, fit_sphere, part_deltas
-from .register import Progress, Registration, register
+from .parts import Part, find_parts, part_deltas
+from .register import Registration, register
+from .seal import seal
 from .template import Template, load_template
 from .transfer import Carrier, skin_deltas
 
@@ -26,6 +30,7 @@ class Rig:
 
     names (52,); deltas (52,V,3) float32, in the mesh's own unit, axes and vertex order: vertex = neutral + w * delta.
     landmarks (L,3) float32 in the mesh's space with landmark_names (L,). identity (32,) float32, whitened.
+    landmark_confidence (L,) and confidence in [0,1]: below confidence.DOUBTFUL `warnings` tell what is doubtful.
     fit_error: mean distance of the fitted template from the face, in millimetres of the template's size.
     """
 
@@ -35,6 +40,8 @@ class Rig:
     landmark_names: tuple[str, ...]
     identity: np.ndarray
     fit_error: float
+    landmark_confidence: np.ndarray
+    confidence: float
     warnings: list[str] = field(default_factory=list)
 
     def save(self, path: str | Path) -> None:
@@ -42,40 +49,49 @@ class Rig:
         np.savez_compressed(
             path, names=np.array(self.names), deltas=self.deltas, landmarks=self.landmarks,
             landmark_names=np.array(self.landmark_names), identity=self.identity,
-            fit_error=np.float32(self.fit_error), warnings=np.array(self.warnings, dtype=np.str_),
+            fit_error=np.float32(self.fit_error), landmark_confidence=self.landmark_confidence,
+            confidence=np.float32(self.confidence), warnings=np.array(self.warnings, dtype=np.str_),
         )
 
 
-def rig(vertices: np.ndarray, faces: np.ndarray | Sequence[Sequence[int]], *, progress: Progress | None = None,
-        template: Template | None = None) -> Rig:
+def rig(vertices: np.ndarray, faces: np.ndarray | Sequence[Sequence[int]], *,
+        landmarks: Mapping[str, Sequence[float]] | None = None, area: np.ndarray | None = None,
+        progress: Progress | None = None, template: Template | None = None) -> Rig:
     """Make the 52 shapes for a neutral face mesh of any topology, pose and scale.
 
-    vertices (V,3); faces (M,3), (M,4) with -1 as padding, or a list of polygons. `progress(fraction, text)` is called
-    on the way and may raise Cancelled. `template` replaces the shipped template head. Raises MeshError when the mesh is
-    broken or holds no face.
+    vertices (V,3); faces (M,3), (M,4) with -1 as padding, or a list of polygons. landmarks: corrected ones, name ->
+    point in the mesh's space, any subset of the template's. area (V,): weights in [0,1] of where the face is.
+    `progress(fraction, text)` is called on the way and may raise Cancelled. `template` replaces the shipped template
+    head. Raises MeshError when the mesh is broken, holds no face, or the landmarks are none.
     """
     report = progress or (lambda fraction, text: None)
     vertices, triangles = check_mesh(vertices, faces)
-    result = register(vertices, triangles, template or load_template(), progress=report)
+    template = template or load_template()
+    guide = check_guide(landmarks, area, vertices, template)
+    result = register(vertices, triangles, template, guide=guide, progress=report)
     report(0.7, "Transferring expressions")
     welded = expression_deltas(result, report)
     move = result.similarity
     deltas = (move.scale * welded @ move.rotation.T).astype(np.float32)[:, result.whole.weld]
-    landmarks = result.prepared.template.landmarks
+    if guide.area is not None:
+        deltas[:, result.skin[result.whole.weld]] *= guide.area[result.skin[result.whole.weld], None].astype(np.float32)
+    sure = landmark_confidence(result)
     report(1.0, "Done")
     return Rig(
         names=ARKIT_NAMES, deltas=deltas,
-        landmarks=move.to_mesh(result.vertices[list(landmarks.values())]).astype(np.float32),
-        landmark_names=tuple(landmarks), identity=_identity(result), fit_error=result.final_mm,
-        warnings=list(result.warnings),
+        landmarks=move.to_mesh(result.vertices[list(template.landmarks.values())]).astype(np.float32),
+        landmark_names=tuple(template.landmarks), identity=_identity(result), fit_error=result.final_mm,
+        landmark_confidence=sure, confidence=float(np.median(sure)), warnings=result.warnings + doubts(result, sure),
     )
 
 
 def read_identity(vertices: np.ndarray, faces: np.ndarray | Sequence[Sequence[int]], *,
+                  landmarks: Mapping[str, Sequence[float]] | None = None, area: np.ndarray | None = None,
                   progress: Progress | None = None) -> np.ndarray:
     """Only the identity (32,) float32 of a neutral face mesh: the statistical fit without the transfer. As `rig`."""
     vertices, triangles = check_mesh(vertices, faces)
-    return _identity(register(vertices, triangles, load_template(), fine=False, progress=progress))
+    guide = check_guide(landmarks, area, vertices, load_template())
+    return _identity(register(vertices, triangles, load_template(), guide=guide, fine=False, progress=progress))
 
 
 def _identity(result: Registration) -> np.ndarray:
@@ -100,21 +116,27 @@ def expression_deltas(result: Registration, report: Progress, *, contacts: bool 
     skin = carrier.carry(on_template)
     report(0.92, "Transferring expressions")
     parts = find_parts(result)
-    rest = carrier.surface.vertices
-    for side in ("left", "right") if contacts else ():
-        balls = [p for p in parts if p.kind == f"eye_{side}"]
-        if not balls:
-            continue
-        biggest = max(balls, key=lambda p: len(p.vertices))
-        centre, radius, _ = fit_sphere(result.whole.vertices[biggest.vertices])
-        lids = np.linalg.norm(rest - centre, axis=1) < radius + 10.0
-        clear_eyeball(rest, skin, lids, centre, radius)
+    if contacts:
+        _settle_contacts(result, carrier, parts, skin)
     deltas = np.zeros((len(ARKIT_NAMES), len(result.whole.vertices), 3))
     deltas[:, carrier.index] = skin
     moves = part_deltas(result, parts, carrier.index, skin, on_template, _jaw_scale(result, on_template))
     for part, move in zip(parts, moves, strict=True):
         deltas[:, part.vertices] = move
     return deltas
+
+
+def _settle_contacts(result: Registration, carrier: Carrier, parts: list[Part], skin: np.ndarray) -> None:
+    """Lids and lips on the mesh itself, in place on skin (52,n,3): lids out of the eyeball before and after they
+    meet."""
+    surface = carrier.surface
+    balls = [Ball.of(result.whole.vertices[np.concatenate([p.vertices for p in parts if p.kind == kind])])
+             for kind in ("eye_left", "eye_right") if any(p.kind == kind for p in parts)]
+    for ball in balls:
+        clear_eyeball(surface.vertices, skin, surface.edges, ball)
+    seal(result, surface.vertices, surface.triangles, result.labels[carrier.index], skin)
+    for ball in balls:
+        clear_eyeball(surface.vertices, skin, surface.edges, ball)
 
 
 def _jaw_scale(result: Registration, on_template: np.ndarray) -> float:

@@ -1,0 +1,152 @@
+"""The statistical fit: pose, scale and shape of the template's head on a mesh, by closest points and a Gaussian
+prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from .correspond import NORMAL_MM, Finder
+from .facing import Similarity
+from .guide import Guide
+from .mesh import Surface
+from .prepared import Prepared, Shape
+
+PIN_WEIGHT = 8.0
+"""How many independent samples of the surface a landmark set by hand counts as."""
+POINT_SHARE = 0.2
+"""Weight of a point-to-point residual beside a point-to-plane one."""
+
+
+@dataclass
+class Fit:
+    """A statistical fit: pose, shape, and the misfit (see `fit_shape`)."""
+
+    pose: Similarity
+    shape: Shape
+    misfit: float
+
+    @property
+    def strangeness(self) -> float:
+        """How unlike a face it is: the misfit plus half the shape's oddity.
+
+        Enough unlikely identity lets the model imitate a blob; either number alone would let one through.
+        """
+        return self.misfit + 0.5 * self.shape.odd
+
+
+class SampleNearest:
+    """Nearest of many samples of the mesh, in the canonical frame of `start`: fast and rough."""
+
+    def __init__(self, start: Similarity, samples: np.ndarray, normals: np.ndarray) -> None:
+        self.start, self.points, self.normals = start, start.to_canonical(samples), normals @ start.rotation
+        self.tree = cKDTree(np.concatenate([self.points, NORMAL_MM * self.normals], 1))
+
+    def __call__(self, points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        _, index = self.tree.query(np.concatenate([points, NORMAL_MM * normals], 1))
+        return self.points[index], self.normals[index]
+
+
+class SurfaceNearest:
+    """Exact closest points of the mesh's surface in the canonical frame of `start`: independent of its topology."""
+
+    def __init__(self, start: Similarity, mesh: Surface) -> None:
+        self.start = start
+        self.finder = Finder(Surface(start.to_canonical(mesh.vertices), mesh.triangles, mesh.weld), samples=30000)
+
+    def __call__(self, points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        match = self.finder.query(points, normals)
+        return match.position, match.normal
+
+
+def vertex_area(surface: Surface) -> np.ndarray:
+    a, b, c = (surface.vertices[surface.triangles[:, k]] for k in range(3))
+    area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    return np.bincount(surface.triangles.ravel(), np.repeat(area / 3, 3), minlength=len(surface.vertices))
+
+
+def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, guide: Guide, *, shape: Shape | None = None,
+              styled: bool = False, close: bool = True, steps: int = 12, count: int = 1500) -> Fit:
+    """Similarity and shape by point-to-plane iterations with a Gaussian prior on the shape's coefficients.
+
+    The misfit is the trimmed mean distance over the face in mm plus a penalty for normals that disagree. With `shape`
+    given, the start is taken as already close, unless `close` is False. The guide's landmarks pull with PIN_WEIGHT
+    each. `styled`: with the style modes too, which go before the identity's.
+    """
+    skin, modes = prepared.surface, prepared.modes[:, prepared.skin]
+    drawn = len(prepared.style) if styled else 0
+    if drawn:
+        modes = np.concatenate([prepared.style[:, prepared.skin], modes])
+    rng = np.random.default_rng(4)
+    chance = vertex_area(skin) * (0.03 + prepared.weight)
+    pick = rng.choice(len(skin.vertices), size=min(count, int((chance > 0).sum())), replace=False,
+                      p=chance / chance.sum())
+    base, base_normal, weight = skin.vertices[pick], skin.normals[pick], 0.03 + prepared.weight[pick]
+    basis = modes[:, pick]
+    pinned = prepared.local[guide.index]
+    pin_base, pin_basis = skin.vertices[pinned], modes[:, pinned]
+    pin_goal = nearest.start.to_canonical(guide.points)
+    k = len(modes)
+    c = np.zeros(k) if shape is None else np.concatenate([shape.style, shape.identity])
+    # The search runs in the canonical frame of the start; `pose` is the correction found since.
+    pose = Similarity(1.0, np.eye(3), np.zeros(3))
+    score = np.inf
+    for step in range(steps + 1):
+        x = pose.to_mesh(base + np.tensordot(c, basis, axes=(0, 0)) if k else base)
+        n = base_normal @ pose.rotation.T
+        y, m = nearest(x, n)
+        gap = np.linalg.norm(x - y, axis=1)
+        agree = (n * m).sum(1)
+        if step == steps:
+            face = weight > 0.5
+            cost = (gap / pose.scale + 6.0 * (1.0 - agree))[face]
+            score = float(np.sort(cost)[: int(0.85 * len(cost))].mean() + 8.0 * (1.0 - agree[face].mean()))
+            break
+        # From rigid to supple: a wrong pose must be mended by the pose, not painted over by a strange identity.
+        t = 1.0 if shape is not None and close else step / max(steps - 1, 1)
+        free = 0 if t < 0.3 else min(k, round(k * min(1.0, (t - 0.2) / 0.5) ** 2 + 4 + drawn))
+        effective = 20.0 * (300.0 / 20.0) ** t  # residuals are correlated; this many count as independent
+        sigma = max(2.0, 16.0 * (1.0 - t))
+        w = weight * np.clip(agree, 0, 1) ** 2 / (1 + (gap / sigma) ** 2) ** 2
+        w *= effective / max(w.sum(), 1e-9)
+        centre = x.mean(0)
+        jac = _jacobian(x, centre, basis[:free], pose)
+        # Point-to-plane, with a weak point-to-point part that keeps flat regions from sliding.
+        plane = np.einsum("ni,nik->nk", m, jac)
+        flat, w3 = jac.reshape(-1, 7 + free), np.repeat(w, 3) * POINT_SHARE
+        matrix = (plane * w[:, None]).T @ plane + (flat * w3[:, None]).T @ flat
+        right = (plane * w[:, None]).T @ (m * (y - x)).sum(1) + (flat * w3[:, None]).T @ (y - x).reshape(-1)
+        matrix[np.arange(7, 7 + free), np.arange(7, 7 + free)] += 1.0
+        right[7:] -= c[:free]
+        matrix[np.diag_indices(7)] *= 1.0 + 1e-6
+        if len(pinned):
+            at = pose.to_mesh(pin_base + np.tensordot(c, pin_basis, axes=(0, 0)) if k else pin_base)
+            pull = _jacobian(at, centre, pin_basis[:free], pose).reshape(-1, 7 + free)
+            matrix += PIN_WEIGHT * pull.T @ pull
+            right += PIN_WEIGHT * pull.T @ (pin_goal - at).reshape(-1)
+        solution = np.linalg.solve(matrix, right)
+        turn = Rotation.from_rotvec(np.clip(solution[:3], -0.3, 0.3)).as_matrix()
+        grow = float(np.exp(np.clip(solution[6], -0.1, 0.1)))
+        # Turning and growing happen about the centre of the points, which decouples them from the shift.
+        pose = Similarity(pose.scale * grow, turn @ pose.rotation,
+                          grow * turn @ (pose.translation - centre) + centre + solution[3:6])
+        c[:free] = np.clip(c[:free] + solution[7:], -4.0, 4.0)
+    return Fit(nearest.start.after(pose), Shape(c[drawn:], c[:drawn]), score)
+
+
+def _jacobian(x: np.ndarray, centre: np.ndarray, moving: np.ndarray, pose: Similarity) -> np.ndarray:
+    """(N,3,7+F): how points x (N,3) move with turn, shift and growth about `centre`, and with the modes moving
+    (F,N,3)."""
+    jac = np.zeros((len(x), 3, 7 + len(moving)))
+    centred = x - centre
+    jac[:, 0, 1], jac[:, 0, 2] = centred[:, 2], -centred[:, 1]
+    jac[:, 1, 0], jac[:, 1, 2] = -centred[:, 2], centred[:, 0]
+    jac[:, 2, 0], jac[:, 2, 1] = centred[:, 1], -centred[:, 0]
+    jac[:, :, 3:6] = np.eye(3)
+    jac[:, :, 6] = centred
+    if len(moving):
+        jac[:, :, 7:] = np.moveaxis(pose.scale * moving @ pose.rotation.T, 0, 2)
+    return jac

@@ -1,0 +1,197 @@
+"""Contacts on the mesh itself: lids meet in a blink, lips meet when mouthClose counters jawOpen and do not pass
+each other.
+
+The transferred shapes come close. What is left is seen best from the front: the lowest line of everything above an
+opening and the highest line of everything below it, column by column between its corners. Where the two lines are
+apart that should touch, or past each other that should not be, a smooth field along the rims mends it. No rim has
+to be known: the lines are where the mesh has them, whatever its topology.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arkit import ARKIT_NAMES, INDEX
+from .mesh import unique_edges
+from .register import Registration
+
+COLUMNS = 48
+PASSES = 4
+"""The mending field is not quite what the lines ask for; this many passes leave a few hundredths of a millimetre."""
+LID_OVERLAP_MM = 0.3
+"""How far the upper lid passes the lower one in a blink."""
+LIP_PASS_MM = 0.05
+"""How much deeper than in the neutral the lips may pass each other in any shape."""
+FREE = ("mouthRoll", "mouthClose", "tongueOut", "jawOpen", "eye", "brow", "nose")
+"""Shapes whose lips are not kept from passing: rolled lips turn inward, the others do not press them together."""
+
+
+@dataclass
+class Slit:
+    """One opening of a face: its frame and the vertices around it.
+
+    corner (3,) and axes: `across` from corner to corner (unit, `width` mm), `up` (unit). upper and lower: indices
+    of the vertices above and below, each with a weight (how surely it is on that side), and edges among them as
+    pairs of places in these lists.
+    """
+
+    corner: np.ndarray
+    across: np.ndarray
+    up: np.ndarray
+    width: float
+    upper: np.ndarray
+    lower: np.ndarray
+    upper_weight: np.ndarray
+    lower_weight: np.ndarray
+    upper_edges: np.ndarray
+    lower_edges: np.ndarray
+
+    @classmethod
+    def of(cls, rest: np.ndarray, triangles: np.ndarray, label: np.ndarray, loops: tuple[np.ndarray, np.ndarray],
+           reach: float, depth: float) -> Slit | None:
+        """The slit between two rims (upper, lower; (N,3) mm with shared ends) on the surface `rest` (n,3), whose
+        vertices carry a `label` (n,) in [-1,1]. `reach`: mm that the field spreads; `depth`: mm behind the rims
+        that count."""
+        upper, lower = loops
+        a, b = (upper[0] + lower[0]) / 2, (upper[-1] + lower[-1]) / 2
+        width = float(np.linalg.norm(b - a))
+        if width < 1e-6:
+            return None
+        across = (b - a) / width
+        up = np.array([0.0, 1.0, 0.0]) - across[1] * across
+        up /= np.linalg.norm(up)
+        both = np.concatenate([upper, lower])
+        s = (rest - a) @ across / width
+        order = np.argsort((both - a) @ across)
+        front = np.interp(s, ((both - a) @ across / width)[order], both[order, 2])
+        middle = np.interp(s, ((both - a) @ across / width)[order], (both @ up)[order])
+        near = (s > -0.15) & (s < 1.15) & (rest[:, 2] > front - depth) & (np.abs(rest @ up - middle) < 2.0 * reach)
+        sides = []
+        for sign in (1.0, -1.0):
+            weight = np.clip(sign * label / 0.35, 0.0, 1.0)
+            index = np.flatnonzero(near & (weight > 0.05))
+            place = np.full(len(rest), -1)
+            place[index] = np.arange(len(index))
+            edges, _ = unique_edges(triangles[(place[triangles] >= 0).any(1)])
+            edges = place[edges]
+            sides.append((index, weight[index], edges[(edges >= 0).all(1)]))
+        (ui, uw, ue), (li, lw, le) = sides
+        if len(ue) < 4 or len(le) < 4:
+            return None
+        return cls(a, across, up, width, ui, li, uw, lw, ue, le)
+
+    def place(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Share of the way across, and height, of points (...,3)."""
+        local = points - self.corner
+        return local @ self.across / self.width, local @ self.up
+
+    def line(self, points: np.ndarray, edges: np.ndarray, weight: np.ndarray, sign: float) -> np.ndarray:
+        """The lowest (sign 1) or highest (-1) height per column (COLUMNS,) of a side's edges; NaN where there are
+        none."""
+        sure = (weight > 0.3)[edges].all(1)
+        s, h = self.place(points)
+        t = np.linspace(0.0, 1.0, 9)[:, None]
+        at = ((1 - t) * s[edges[sure, 0]] + t * s[edges[sure, 1]]).ravel()
+        height = sign * ((1 - t) * h[edges[sure, 0]] + t * h[edges[sure, 1]]).ravel()
+        column = np.floor(at * COLUMNS).astype(int)
+        good = (column >= 0) & (column < COLUMNS)
+        found = np.full(COLUMNS, np.inf)
+        np.minimum.at(found, column[good], height[good])
+        known = np.isfinite(found)
+        if known.sum() < 3:
+            return np.full(COLUMNS, np.nan)
+        columns = np.arange(COLUMNS)
+        return sign * np.interp(columns, columns[known], found[known])
+
+    def gap(self, points: np.ndarray) -> np.ndarray:
+        """Height (COLUMNS,) of what is above over what is below, at the posed points (n,3)."""
+        return self.line(points[self.upper], self.upper_edges, self.upper_weight, 1.0) \
+            - self.line(points[self.lower], self.lower_edges, self.lower_weight, -1.0)
+
+    def field(self, rest: np.ndarray, posed: np.ndarray, lift: np.ndarray, upper: bool, reach: float
+              ) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of one side and the displacements (m,3) that lift its rim by `lift` (COLUMNS,) where it is posed, and
+        fade over `reach` mm of the neutral."""
+        index, weight, edges = (self.upper, self.upper_weight, self.upper_edges) if upper else \
+            (self.lower, self.lower_weight, self.lower_edges)
+        s, h = self.place(rest[index])
+        centre = (np.arange(COLUMNS) + 0.5) / COLUMNS
+        rim = np.interp(s, centre, self.line(rest[index], edges, weight, 1.0 if upper else -1.0))
+        away = np.clip(1.0 - np.abs(h - rim) / reach, 0.0, 1.0)
+        now, _ = self.place(posed[index])
+        fade = away * away * (3.0 - 2.0 * away) * weight * ((now > 0) & (now < 1))
+        return index, (fade * np.interp(now, centre, lift))[:, None] * self.up
+
+
+def window() -> np.ndarray:
+    """(COLUMNS,) 1 along the slit, 0 at its corners."""
+    at = (np.arange(COLUMNS) + 0.5) / COLUMNS
+    t = np.clip(np.minimum(at, 1.0 - at) / 0.1, 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def blurred(values: np.ndarray, passes: int = 2) -> np.ndarray:
+    for _ in range(passes):
+        values = np.convolve(np.pad(values, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
+    return values
+
+
+def widest(values: np.ndarray, steps: int = 1) -> np.ndarray:
+    """Each value or the smallest of its neighbours: a coarse rim must close at its middles too."""
+    padded = np.pad(values, steps, mode="edge")
+    return np.min([padded[k: k + len(values)] for k in range(2 * steps + 1)], axis=0)
+
+
+def seal(result: Registration, rest: np.ndarray, triangles: np.ndarray, labels: np.ndarray, deltas: np.ndarray) -> None:
+    """Mend `deltas` (52,n,3) of the skin `rest` (n,3) in place: blinks, mouthClose over jawOpen, lips past each
+    other."""
+    template = result.prepared.template
+
+    def loops(upper: str, lower: str) -> tuple[np.ndarray, np.ndarray]:
+        return result.vertices[template.loops[upper]], result.vertices[template.loops[lower]]
+
+    for side in ("left", "right"):
+        slit = Slit.of(rest, triangles, labels[:, 1], loops(f"lid_upper_{side}", f"lid_lower_{side}"), 9.0, 4.0)
+        if slit is not None:
+            _close_lids(slit, rest, deltas[INDEX[f"eyeBlink{side.capitalize()}"]])
+    lips = Slit.of(rest, triangles, labels[:, 0], loops("lip_upper_inner", "lip_lower_inner"), 12.0, 7.0)
+    if lips is None:
+        return
+    still = np.minimum(lips.gap(rest), 0.0)  # lips parted in the neutral may meet
+    for name in ARKIT_NAMES:
+        if not name.startswith(FREE):
+            _keep_apart(lips, rest, deltas[INDEX[name]], still)
+    _close_lips(lips, rest, deltas[INDEX["jawOpen"]], deltas[INDEX["mouthClose"]], still)
+
+
+def _close_lids(slit: Slit, rest: np.ndarray, blink: np.ndarray) -> None:
+    goal = -LID_OVERLAP_MM * np.sin(np.pi * (np.arange(COLUMNS) + 0.5) / COLUMNS)
+    for _ in range(PASSES):
+        need = window() * np.minimum(widest(goal - slit.gap(rest + blink)), 0.0)  # closes more, never opens again
+        if not np.isfinite(need).all() or need.min() > -0.03:
+            return
+        for upper, share in ((True, 0.85), (False, -0.15)):
+            index, move = slit.field(rest, rest + blink, share * blurred(need, 1), upper, 7.0)
+            blink[index] += move
+
+
+def _close_lips(slit: Slit, rest: np.ndarray, jaw: np.ndarray, close: np.ndarray, still: np.ndarray) -> None:
+    for _ in range(PASSES):
+        need = window() * (still - slit.gap(rest + jaw + close))
+        if not np.isfinite(need).all() or np.abs(need).max() < 0.03:
+            return
+        for upper, share in ((True, 0.35), (False, -0.65)):
+            index, move = slit.field(rest, rest + jaw + close, share * blurred(need, 1), upper, 10.0)
+            close[index] += move
+
+
+def _keep_apart(slit: Slit, rest: np.ndarray, delta: np.ndarray, still: np.ndarray) -> None:
+    for _ in range(PASSES):
+        need = window() * np.maximum(still - LIP_PASS_MM - slit.gap(rest + delta), 0.0)
+        if not np.isfinite(need).all() or need.max() < 0.03:
+            return
+        for upper, share in ((True, 0.5), (False, -0.5)):
+            index, move = slit.field(rest, rest + delta, share * blurred(need, 1), upper, 10.0)
+            delta[index] += move
