@@ -38,6 +38,7 @@ def show(scene: bpy.types.Scene, target: bpy.types.Object, takes: list[bpy.types
         for modifier in [m for m in copy.modifiers if m.type == "ARMATURE"]:
             copy.modifiers.remove(modifier)
         place.objects.link(copy)
+        copy.select_set(False)
         copy.matrix_world = Matrix.Translation(step * number) @ target.matrix_world
         compat.assign_action(copy.data.shape_keys, take)
     return place

@@ -18,9 +18,11 @@ class LSF_UL_takes(bpy.types.UIList):
 
     def draw_item(self, context: bpy.types.Context, layout: Any, data: Any, item: Any, icon: int,
                   active_data: Any, active_property: str, index: int = 0) -> None:
-        row = layout.row(align=True)
+        row = layout.split(factor=0.72)
         row.prop(item, "name", text="", emboss=False, icon="ACTION")
-        row.label(text=f"seed {keys.take_settings(item).get('seed', '?')}")
+        seed = row.row()
+        seed.alignment, seed.active = "RIGHT", False
+        seed.label(text=f"seed {keys.take_settings(item).get('seed', '?')}")
 
     def filter_items(self, context: bpy.types.Context, data: Any, name: str) -> tuple[list[int], list[int]]:
         """Flags of the Actions that are shown, and the place of each."""
