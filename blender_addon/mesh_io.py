@@ -157,9 +157,17 @@ def hindrances(target: bpy.types.Object, names: list[str]) -> list[str]:
         found.append(f"{_listed(muted)} muted on '{target.name}': keys were written but do not show. Unmute them.")
     wanted = {curve_path(name): name for name in names}
     drivers = keys.animation_data.drivers if keys.animation_data else []
-    driven = [wanted[driver.data_path] for driver in drivers if driver.data_path in wanted]
+    driven = [wanted[driver.data_path] for driver in drivers if driver.data_path in wanted and not driver.mute]
     if driven:
         found.append(f"{_listed(driven)} driven on '{target.name}': the driver wins over the keys. Remove or mute it.")
+    animation = keys.animation_data
+    if animation is not None and animation.action is not None and animation.action_influence < 1:
+        found.append(f"The Action's influence on '{target.name}' is {animation.action_influence:.2f}: the take shows "
+                     "in part. Set it to 1 in the NLA editor.")
+    solo = [track.name for track in animation.nla_tracks if track.is_solo] if animation is not None else []
+    if solo:
+        found.append(f"The NLA track '{solo[0]}' of '{target.name}' plays solo and hides the take: end that in the NLA "
+                     "editor.")
     if target.show_only_shape_key:
         found.append(f"'{target.name}' shows only its active shape key (the pin is on): unpin it to see the take.")
     if target.data.users > 1:

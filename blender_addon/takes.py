@@ -133,6 +133,15 @@ def move(target: bpy.types.Object, take: bpy.types.Action, frames: int) -> None:
     take.update_tag()
 
 
+def off_clock(scene: bpy.types.Scene, take: bpy.types.Action) -> str | None:
+    """What is wrong with the take's speed, in words for the panel: the scene's frame rate was changed since."""
+    made = keys.take_settings(take).get("fps")
+    now = strips.scene_fps(scene)
+    if made is None or abs(made - now) < 1e-3:
+        return None
+    return f"The take is for {made:g} fps, the scene plays {now:g}: it no longer fits the sound. Press 'Make Again'."
+
+
 def notes(take: bpy.types.Action) -> list[str]:
     """What made the take, in short lines for the panel."""
     made = keys.take_settings(take)

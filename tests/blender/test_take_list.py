@@ -202,6 +202,12 @@ def test_a_take_that_fails_gives_the_artist_action_and_slot_back(ball_scene, bal
     assert [block.name for block in ball.data.shape_keys.key_blocks] == ["Basis", "Breath"]
 
 
+def test_a_take_of_another_frame_rate_says_so(ball_scene, three):
+    assert takes.off_clock(ball_scene, three[0]) is None
+    ball_scene.render.fps, ball_scene.render.fps_base = 30, 1.001
+    assert "for 25 fps, the scene plays 29.97" in takes.off_clock(ball_scene, three[0])
+
+
 # ---------------------------------------------------------------- several strips
 @pytest.fixture
 def duet(ball_scene, ball, hum, fake_engine):

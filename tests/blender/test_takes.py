@@ -241,6 +241,38 @@ def test_muted_and_driven_keys_are_warned_of(ball_scene, ball, fake_engine):
     assert "A warning of the rig." in warnings
 
 
+def test_drivers_of_the_artists_go_on_driving(ball_scene, ball, fake_engine):
+    fake_engine()
+    for name in ("Basis", "jawOpen", "Fix"):
+        ball.shape_key_add(name=name)
+    driver = ball.data.shape_keys.key_blocks["Fix"].driver_add("value").driver
+    driver.expression, variable = "jaw * 2", driver.variables.new()
+    variable.name, variable.type = "jaw", "SINGLE_PROP"
+    variable.targets[0].id_type, variable.targets[0].id = "KEY", ball.data.shape_keys
+    variable.targets[0].data_path = 'key_blocks["jawOpen"].value'
+    ball.driver_add("location", 0).driver.expression = "frame / 10"
+    bpy.ops.lsf.animate()
+    ball_scene.frame_set(25)
+    bpy.context.view_layer.update()
+    blocks = ball.data.shape_keys.key_blocks
+    assert blocks["Fix"].value == pytest.approx(min(1.0, 2 * blocks["jawOpen"].value), abs=1e-4)
+    assert ball.location.x == pytest.approx(2.5)
+    assert "driven" not in ball_scene.lsf.warnings
+
+
+def test_what_hides_a_take_in_the_nla_is_warned_of(ball_scene, ball, fake_engine):
+    fake_engine()
+    action = artists_action(ball)
+    data = ball.data.shape_keys.animation_data
+    track = data.nla_tracks.new()
+    track.strips.new("Breathing", 1, action)
+    track.is_solo = True
+    data.action_influence = 0.5
+    bpy.ops.lsf.animate()
+    assert "influence on 'Ball' is 0.50" in ball_scene.lsf.warnings
+    assert f"NLA track '{track.name}' of 'Ball' plays solo" in ball_scene.lsf.warnings
+
+
 def test_a_face_that_stays_still_is_warned_of(ball_scene, ball, fake_engine):
     fake_engine()
     bpy.ops.lsf.animate()
