@@ -87,15 +87,20 @@ class LSFNetwork(nn.Module):
         self.head_norm = nn.LayerNorm(c.width)
         self.head = nn.Linear(c.width, prior.config.latent_dim)
 
+    def heard(self, features: SpeechFeatures, mask: Tensor | None = None) -> Tensor:
+        """How the voice feels at each frame, (B, T, width): the space of the anchors."""
+        return moving_mean(self.emotion(features.emotion, mask), self.config.emotion_smoothing, mask)
+
     def latent(self, features: SpeechFeatures, identity: Tensor, mask: Tensor | None = None,
-               feel: bool | Tensor = True, mix: Tensor | None = None) -> Tensor:
+               feel: bool | Tensor = True, mix: Tensor | None = None, emotion: Tensor | None = None) -> Tensor:
         """Predicted latent (B, T, L). identity (B, I); mask (B, T) bool; feel: bool, or (B,) bool per clip.
 
         mix (B, len(EMOTIONS)): shares, of a sum up to 1, that the anchors take of the emotion; the rest is as heard.
+        emotion (B, T, width): in place of what is `heard` in the features.
         """
         c = self.config
         motion = self.articulation(features.articulation, mask)
-        emotion = moving_mean(self.emotion(features.emotion, mask), c.emotion_smoothing, mask)
+        emotion = self.heard(features, mask) if emotion is None else emotion
         if mix is not None:
             heard = 1 - mix.sum(-1, keepdim=True)
             emotion = heard[..., None] * emotion + (mix @ self.anchors)[:, None]
