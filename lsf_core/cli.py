@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     rig = commands.add_parser("rig", help="a neutral head mesh to the 52 shapes it needs")
     rig.add_argument("head", metavar="HEAD.obj|.npz")
     rig.add_argument("--out", required=True, metavar="RIG.npz")
+    rig.add_argument("--landmarks", metavar="FILE.json", help='corrected landmarks, {"nose_tip": [x, y, z], ...}')
     rig.set_defaults(run=_rig)
 
     many = commands.add_parser(
@@ -152,11 +153,12 @@ def _animate(options: argparse.Namespace) -> int:
 
 def _rig(options: argparse.Namespace) -> int:
     out = _output(options.out)
-    from .face import load_mesh, rig
+    from .face import load_mesh, read_landmarks, rig
 
     vertices, faces = load_mesh(options.head)
+    landmarks = read_landmarks(options.landmarks) if options.landmarks else None
     with _Bar("Rigging") as bar:
-        made = rig(vertices, faces, progress=bar)
+        made = rig(vertices, faces, landmarks=landmarks, progress=bar)
     # Written beside under a name that ends in .npz (numpy would add it), then renamed.
     part = out.with_name(f"{out.name}.{os.getpid()}.part.npz")
     try:
@@ -169,7 +171,8 @@ def _rig(options: argparse.Namespace) -> int:
         part.unlink(missing_ok=True)
     for warning in made.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"{out}: {len(made.names)} shapes of {len(vertices)} vertices, fit error {float(made.fit_error):.2f} mm")
+    print(f"{out}: {len(made.names)} shapes of {len(vertices)} vertices, fit error {float(made.fit_error):.2f} mm, "
+          f"confidence {made.confidence:.2f}")
     return 0
 
 

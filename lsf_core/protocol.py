@@ -14,10 +14,14 @@ Methods (params -> data)
     hello     -> protocol, engine, python, torch, device
     listen    audio, audio_name, offset, duration, content_seconds -> seconds   is there speech in it? Quick: asked
               first, so that a bad sound is told before the face is read
-    rig       folder, vertices, faces -> deltas (file), names, landmarks, landmark_names, fit_error, warnings, cached
+    rig       folder, vertices, faces, landmarks ({name: [x, y, z]}, optional), area (file (V,) of weights, optional)
+              -> deltas (file), names, landmarks, landmark_names, landmark_confidence, confidence, fit_error, warnings,
+              cached
+    retarget  the same, and keys (file (K, V, 3): the mesh's own shape keys), names (K), arkit, poses ({key: meaning},
+              face/keys/names.py), weights (file (F, 52)), fps -> weights (file (F, K)), names, warnings
     animate   folder, audio, audio_name, offset, duration (None: to the end), content_seconds, fps, frames (None: as
-              many as the duration holds), vertices, faces, seed, temperature, edits (a table of EditSettings; or true
-              or false, with emotion_strength)
+              many as the duration holds), vertices, faces, landmarks, area (as for rig), seed, temperature, edits (a
+              table of EditSettings; or true or false, with emotion_strength)
               -> weights (file), names, fps, head_rotation (file or None), raw (file: the take before edits, a RawTake),
               checkpoint (first digits of its sha256), warnings
     unload    -> {}   forgets the network and the rigs, so that their memory is free
@@ -41,7 +45,7 @@ PROTOCOL_VERSION = 1
 MAX_LINE = 1 << 20
 """Bytes in a line at most: nothing here is long, so a longer line means that something else is talking."""
 
-METHODS = ("hello", "listen", "rig", "animate", "unload", "cancel", "quit")
+METHODS = ("hello", "listen", "rig", "retarget", "animate", "unload", "cancel", "quit")
 
 PROGRESS, RESULT, ERROR = "progress", "result", "error"
 EVENTS = (PROGRESS, RESULT, ERROR)

@@ -11,7 +11,6 @@ to stderr: stdout belongs to the protocol alone.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import queue
@@ -19,7 +18,6 @@ import shutil
 import sys
 import threading
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
@@ -37,11 +35,8 @@ from .protocol import Event, ProtocolError, Request
 
 if TYPE_CHECKING:
     from .animator import Animator
-    from .face import Rig
+    from .face import RigStore
     from .rawtake import RawTake
-
-CACHED_RIGS = 4
-"""Rigs kept: 52 shapes x V vertices x 12 bytes each, that is 31 MB for 50,000 vertices."""
 
 MAX_SECONDS = 3600.0
 """Longest speech of one job. An hour of features is about 0.4 GB; more is a mistake rather than a take."""
@@ -71,7 +66,7 @@ class Worker:
         self._requests: queue.Queue[Request | None] = queue.Queue()
         self._cancelled: set[int] = set()
         self._model: Animator | None = None
-        self._rigs: OrderedDict[str, Rig] = OrderedDict()
+        self._store: RigStore | None = None
         self._folders: set[str] = set()  # of the jobs that are under way
 
     # -- receiving ------------------------------------------------------------------------------------------------
@@ -168,7 +163,8 @@ class Worker:
 
     def _do_rig(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         vertices, faces = _mesh(params)
-        rig, cached = self._rig_of(vertices, faces, progress)
+        progress(0.0, "Reading the face")
+        rig, cached = self._rigs.rig(vertices, faces, **_guide(params), progress=progress)
         if rig.deltas.shape != (len(rig.names), len(vertices), 3):
             raise AssertionError(f"deltas {rig.deltas.shape} for {len(rig.names)} names and {len(vertices)} vertices")
         _save(params, "deltas.npy", rig.deltas.astype(np.float32))
@@ -177,6 +173,8 @@ class Worker:
             "names": [str(name) for name in rig.names],
             "landmarks": np.asarray(rig.landmarks, np.float64).tolist(),
             "landmark_names": [str(name) for name in rig.landmark_names],
+            "landmark_confidence": rig.landmark_confidence.tolist(),
+            "confidence": float(rig.confidence),
             "fit_error": float(rig.fit_error),
             "warnings": [str(warning) for warning in rig.warnings],
             "cached": cached,
@@ -190,7 +188,8 @@ class Worker:
             frames = frame_count(len(audio) / SAMPLE_RATE / speed, fps)
         identity = None
         if params.get("vertices"):
-            identity = self._identity_of(*_mesh(params), _part(progress, 0.05, 0.2))
+            progress(0.05, "Reading the face")
+            identity = self._rigs.identity(*_mesh(params), **_guide(params), progress=_part(progress, 0.05, 0.2))
 
         def take(model: Animator) -> RawTake:
             progress(0.2, "Listening")
@@ -224,6 +223,26 @@ class Worker:
             "checkpoint": _checkpoint_digest(),
         }
 
+    def _do_retarget(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        from .face.keys.names import SHAPES, Matched
+        from .face.keys.solve import retarget
+
+        vertices, faces = _mesh(params)
+        names, keys = [str(name) for name in params["names"]], _load(params, "keys")
+        weights = _load(params, "weights")
+        if keys.shape != (len(names), len(vertices), 3) or weights.ndim != 2:
+            raise MeshError(f"{len(names)} shape keys came as {keys.shape} for {len(vertices)} vertices.")
+        rig, _ = self._rigs.rig(vertices, faces, **_guide(params), progress=_part(progress, 0.0, 0.9))
+        arkit, poses = dict(params["arkit"]), dict(params["poses"])
+        unknown = {*arkit, *poses} - set(names)
+        if unknown:
+            raise MeshError(f"The mapping names the shape key {min(unknown)!r}, which the mesh has not. Map it anew.")
+        missing = tuple(shape for shape in SHAPES if shape not in arkit.values())
+        progress(0.9, "Fitting the shape keys")
+        matched = Matched(arkit, poses, "", missing)
+        _save(params, "key_weights.npy", retarget(matched, names, keys, rig.deltas, weights, float(params["fps"])))
+        return {"weights": "key_weights.npy", "names": names, "warnings": [str(warning) for warning in rig.warnings]}
+
     def _usage(self) -> dict[str, Any]:
         from .device import device_name, memory_in_use
 
@@ -231,7 +250,8 @@ class Worker:
 
     def _do_unload(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         self._model = None
-        self._rigs.clear()
+        if self._store is not None:
+            self._store.clear()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -261,33 +281,13 @@ class Worker:
         self._device = "cpu"
         return work(self._load_model(progress)), [CPU_INSTEAD]
 
-    def _rig_of(self, vertices: np.ndarray, faces: np.ndarray, progress: Progress) -> tuple[Rig, bool]:
-        key = _content_hash(vertices, faces)
-        cached = self._rigs.get(key)
-        if cached is not None:
-            self._rigs.move_to_end(key)
-            return cached, True
-        progress(0.0, "Reading the face")
-        from .face import rig
+    @property
+    def _rigs(self) -> RigStore:
+        if self._store is None:
+            from .face import RigStore
 
-        made = rig(vertices, faces, progress=progress)
-        self._rigs[key] = made
-        while len(self._rigs) > CACHED_RIGS:
-            self._rigs.popitem(last=False)
-        return made, False
-
-    def _identity_of(self, vertices: np.ndarray, faces: np.ndarray, progress: Progress) -> np.ndarray:
-        key = _content_hash(vertices, faces)
-        if key in self._rigs:
-            return self._rigs[key].identity
-        progress(0.0, "Reading the face")
-        from .face import read_identity
-
-        return read_identity(vertices, faces)
-
-
-def _content_hash(vertices: np.ndarray, faces: np.ndarray) -> str:
-    return hashlib.sha256(vertices.tobytes() + b"|" + faces.tobytes()).hexdigest()
+            self._store = RigStore()
+        return self._store
 
 
 def _device_name(torch: Any, device: str) -> str:
@@ -350,6 +350,11 @@ def _mesh(params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
         raise MeshError("The mesh has faces that name vertices it does not have.")
     return vertices, faces
+
+
+def _guide(params: dict[str, Any]) -> dict[str, Any]:
+    """What the artist says about the face: `landmarks` and `area`, see face.rig."""
+    return {"landmarks": params.get("landmarks"), "area": _load(params, "area") if params.get("area") else None}
 
 
 def _speech_of(params: dict[str, Any]) -> tuple[np.ndarray, float]:

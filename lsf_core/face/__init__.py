@@ -6,8 +6,10 @@
 A mesh that holds no face raises lsf_core.errors.MeshError. No bpy, no torch.
 """
 
+from .guide import read_landmarks
 from .mesh import load_mesh
 from .rig import Rig, read_identity, rig
+from .store import RigStore
 from .template import Template, load_template
 
-__all__ = ["Rig", "Template", "load_mesh", "load_template", "read_identity", "rig"]
+__all__ = ["Rig", "RigStore", "Template", "load_mesh", "load_template", "read_identity", "read_landmarks", "rig"]

@@ -21,6 +21,8 @@ GOOD = 1.4
 """Up to this strangeness a fit is taken at once; above it the next way to look is tried too."""
 FAIR = 2.0
 """Above this strangeness the wide and slow ways to look are tried as well."""
+LONG = 2.5
+"""A body is at least so many times longer than thick."""
 MAX_STRANGENESS = 3.0
 """Refusal limit of `Fit.strangeness`. Measured: heads 0.3-2, see docs/transfer.md for what is no face."""
 
@@ -118,8 +120,10 @@ class Look:
     def at_ends(self) -> Fit | None:
         """At both ends of the mesh's longest axis, in slices as large as the head of a body."""
         points, normals, _ = self.mesh.sample(60000, seed=3)
-        axis = np.linalg.eigh(np.cov(points.T))[1][:, 2]
-        along = points @ axis
+        spread, axes = np.linalg.eigh(np.cov(points.T))
+        if spread[2] < LONG**2 * spread[0]:
+            return None  # no body: as a head it was looked for already
+        along = points @ axes[:, 2]
         low, high = np.percentile(along, [0.05, 99.95])
         best: Fit | None = None
         for share in (0.14, 0.2):
@@ -128,7 +132,7 @@ class Look:
                     continue
                 every = max(1, int(inside.sum()) // 4000)
                 candidates = find_facing(points[inside][::every], normals[inside][::every], *self.head,
-                                         sizes=(1.3, 1.0, 0.8))
+                                         sizes=(1.2, 0.9))
                 fit = self._best(candidates, points[inside], normals[inside], styled=False)
                 if best is None or fit.strangeness < best.strangeness:
                     best = fit

@@ -44,9 +44,20 @@ class Rig:
     confidence: float
     warnings: list[str] = field(default_factory=list)
 
-    def save(self, path: str | Path) -> None:
-        """Write a compressed .npz with the fields above; `warnings` as an array of text."""
-        np.savez_compressed(
+    @classmethod
+    def load(cls, path: str | Path) -> Rig:
+        """Read what `save` wrote. Raises OSError, ValueError or KeyError for anything else."""
+        with np.load(path, allow_pickle=False) as data:
+            return cls(
+                names=tuple(str(n) for n in data["names"]), deltas=data["deltas"], landmarks=data["landmarks"],
+                landmark_names=tuple(str(n) for n in data["landmark_names"]), identity=data["identity"],
+                fit_error=float(data["fit_error"]), landmark_confidence=data["landmark_confidence"],
+                confidence=float(data["confidence"]), warnings=[str(w) for w in data["warnings"]],
+            )
+
+    def save(self, path: str | Path, *, compressed: bool = True) -> None:
+        """Write a .npz with the fields above; `warnings` as an array of text."""
+        (np.savez_compressed if compressed else np.savez)(
             path, names=np.array(self.names), deltas=self.deltas, landmarks=self.landmarks,
             landmark_names=np.array(self.landmark_names), identity=self.identity,
             fit_error=np.float32(self.fit_error), landmark_confidence=self.landmark_confidence,
