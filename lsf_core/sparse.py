@@ -3,7 +3,7 @@
 The curves between the keys are those that Blender draws for keys with *Auto Clamped* handles and no auto smoothing.
 Only places and values are stored: the handles come by themselves, stay smooth when a key is moved, and never swing
 beyond the keys, so that weights stay in [0, 1]. `between` computes the same curves (rules: Blender's manual, F-curve
-handle types; checked against Blender in tests/blender/test_keys.py).
+handle types; checked against Blender in tests/blender/test_edits_in_blender.py).
 
 A key is added where the error is largest, until no weight is off by more than TOLERANCE and no point of the face by
 more than TOLERANCE_MM. All curves of a take are worked on at once, end to end in one long row, so that numpy takes a
@@ -124,6 +124,7 @@ class _Row:
         swing = np.abs(np.diff(self.y[ends]))
         least = np.minimum(np.append(swing, np.inf), np.insert(swing, 0, np.inf))
         self.keys[ends[(least > 2 * self.tolerance[ends]) & np.isfinite(least)]] = True
+        self.places = np.flatnonzero(self.keys)
 
     def mask(self) -> Mask:
         """(F, C): where keys are."""
@@ -146,31 +147,31 @@ class _Row:
         """Put keys there; which segments are other curves for it: a key's handles hang on both its neighbours."""
         self.keys[places] = True
         self.off[places] = 0.0
-        where = np.searchsorted(np.flatnonzero(self.keys), places)
-        segments = int(self.keys.sum()) - 1
-        touched = np.zeros(segments + 3, bool)
+        self.places = np.flatnonzero(self.keys)
+        where = np.searchsorted(self.places, places)
+        touched = np.zeros(len(self.places) + 2, bool)
         for step in (-2, -1, 0, 1):
             touched[where + step] = True
-        return touched[:segments]
+        return touched[:-3]
 
     def _measure(self, segments: Mask | None) -> NDArray[np.int64]:
         """Follow the curves in the segments (None: all); the place that is off most in each that is off too far."""
-        keys = np.flatnonzero(self.keys)
+        keys = self.places
         values = self.y[keys]
         length = np.diff(keys)
-        inner = length > 1 if segments is None else segments & (length > 1)
-        chosen = np.flatnonzero(inner)
+        chosen = np.flatnonzero(length > 1 if segments is None else segments & (length > 1))
         if not len(chosen):
             return chosen
-        left, left_y, right, right_y = _handles(keys, values, keys % self.frames == 0, (keys + 1) % self.frames == 0)
+        _, _, right, right_y = self._handles(keys, values, chosen)
+        left, left_y, _, _ = self._handles(keys, values, chosen + 1)
         inside = length[chosen] - 1
         first = np.cumsum(inside) - inside
         of = np.repeat(np.arange(len(chosen)), inside)  # which of the chosen segments a place is in
         step = np.arange(len(of)) - first[of] + 1
         place = keys[chosen][of] + step
         reach = length[chosen]
-        t = _parameter(step / reach[of], right[chosen] / reach, left[chosen + 1] / reach, of)
-        y0, y1, y2, y3 = values[chosen], right_y[chosen], left_y[chosen + 1], values[chosen + 1]
+        t = _parameter(step / reach[of], right / reach, left / reach, of)
+        y0, y1, y2, y3 = values[chosen], right_y, left_y, values[chosen + 1]
         linear, square, cubic = 3 * (y1 - y0), 3 * (y2 - 2 * y1 + y0), y3 - y0 + 3 * (y1 - y2)
         off = ((cubic[of] * t + square[of]) * t + linear[of]) * t + y0[of] - self.y[place]
         self.off[place] = off
@@ -181,31 +182,31 @@ class _Row:
         hits = hits[np.diff(of[hits], prepend=-1) > 0]  # the first of several that are as bad
         return place[hits]
 
+    def _handles(self, keys: NDArray[np.int64], values: Floats, of: NDArray[np.int64]) -> tuple[Floats, ...]:
+        """Auto Clamped handles of the keys with the numbers `of`: length and height of the left one, of the right one.
 
-def _handles(x: Floats, y: Floats, is_first: Mask, is_last: Mask) -> tuple[Floats, Floats, Floats, Floats]:
-    """Auto Clamped handles of keys (K,): length in x and height in y of the left one and of the right one.
-
-    A handle points along the mean of the slopes to both neighbours, flat at extremes and at a curve's ends; one that
-    would reach beyond its neighbour's height stops there and takes the other one of its key with it.
-    """
-    gap, rise = np.diff(x).astype(np.float64), np.diff(y)
-    before, after = np.insert(gap, 0, 1.0), np.append(gap, 1.0)
-    up, on = np.insert(rise, 0, 0.0), np.append(rise, 0.0)
-    before, after = np.where(is_first, after, before), np.where(is_last, before, after)
-    slope = (up / before + on / after) / 2
-    before = np.minimum(before, 5 * after)
-    after = np.minimum(after, 5 * before)
-    left, right = _REACH * before, _REACH * after
-    left_y, right_y = y - slope * left, y + slope * right
-    last, following = y - up, y + on
-    left_stop = np.where(up >= 0, np.maximum(left_y, last), np.minimum(left_y, last))
-    right_stop = np.where(up >= 0, np.minimum(right_y, following), np.maximum(right_y, following))
-    by_left = left_stop != left_y
-    by_right = (right_stop != right_y) & ~by_left
-    right_y = np.where(by_left, y + (y - left_stop) / left * right, right_stop)
-    left_y = np.where(by_right, y - (right_stop - y) / right * left, left_stop)
-    flat = (up * on <= 0) | is_first | is_last
-    return left, np.where(flat, y, left_y), right, np.where(flat, y, right_y)
+        A handle points along the mean of the slopes to both neighbours, flat at extremes and at a curve's ends; one
+        that would reach beyond its neighbour's height stops there and takes the other one of its key with it.
+        """
+        x, y = keys[of], values[of]
+        is_first, is_last = x % self.frames == 0, (x + 1) % self.frames == 0
+        last, following = values[of - 1], values.take(of + 1, mode="clip")
+        before, after = (x - keys[of - 1]).astype(np.float64), (keys.take(of + 1, mode="clip") - x).astype(np.float64)
+        before, after = np.where(is_first, after, before), np.where(is_last, before, after)
+        up, on = y - last, following - y
+        slope = (up / before + on / after) / 2
+        before = np.minimum(before, 5 * after)
+        after = np.minimum(after, 5 * before)
+        left, right = _REACH * before, _REACH * after
+        left_y, right_y = y - slope * left, y + slope * right
+        left_stop = np.where(up >= 0, np.maximum(left_y, last), np.minimum(left_y, last))
+        right_stop = np.where(up >= 0, np.minimum(right_y, following), np.maximum(right_y, following))
+        by_left = left_stop != left_y
+        by_right = (right_stop != right_y) & ~by_left
+        right_y = np.where(by_left, y + (y - left_stop) / left * right, right_stop)
+        left_y = np.where(by_right, y - (right_stop - y) / right * left, left_stop)
+        flat = (up * on <= 0) | is_first | is_last
+        return left, np.where(flat, y, left_y), right, np.where(flat, y, right_y)
 
 
 def _newton(u: Floats, a: Floats | float, b: Floats | float) -> Floats:

@@ -13,7 +13,7 @@ from conftest import error_of, keyed
 
 from blender_addon import compat, curves, edits, keys, presets, takes, writing
 from blender_addon.report import Problem
-from blender_addon.shared import arkit, rawtake
+from blender_addon.shared import arkit, rawtake, sparse
 from blender_addon.shared import edits as core
 
 FRAMES, FPS, FIRST = 125, 25.0, 11
@@ -61,6 +61,20 @@ def take(face: bpy.types.Object) -> bpy.types.Action:
 
 def curve_of(target: bpy.types.Object, name: str) -> Any:
     return next(c for c in compat.curves_of(target.data.shape_keys) if f'"{name}"' in c.data_path)
+
+
+def test_blender_draws_the_curves_that_the_keys_were_chosen_for(face, take):
+    motion = babble().finish(core.DEFAULT, fps=FPS, frames=FRAMES, seed=4)
+    mask = writing.sparse_mask(list(motion.names), motion.weights, FPS)
+    wanted = sparse.between(motion.weights, mask)
+    for column, name in enumerate(motion.names):
+        curve = curve_of(face, name)
+        assert len(curve.keyframe_points) == mask[:, column].sum()
+        drawn = [curve.evaluate(FIRST + frame) for frame in range(FRAMES)]
+        np.testing.assert_allclose(drawn, wanted[:, column], atol=2e-5, err_msg=name)
+    points = curve_of(face, "jawOpen").keyframe_points
+    assert {p.interpolation for p in points} == {"BEZIER"}
+    assert {p.handle_left_type for p in points} == {p.handle_right_type for p in points} == {"AUTO_CLAMPED"}
 
 
 @pytest.mark.parametrize("style", [curves.SPARSE, curves.EVERY_FRAME])
