@@ -2,19 +2,51 @@
 
 Blender's default FBX export bakes NLA strips and all Actions, which looks at objects only and drops what animates their
 shape keys; and applying modifiers drops the shape keys themselves. The scene's own range is baked here, unsimplified.
+The file is read again afterwards: what is told of an export is what lies in it.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import bpy
-from bpy.props import BoolProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper
 
-from . import keys, mesh_io
-from .report import Problem
+from . import fbx_check, fbx_shapes, keys, mesh_io, strips
+from .report import Cure, Problem
+
+FBX_SETTINGS: dict[str, Any] = {
+    "bake_anim": True,
+    "bake_anim_use_nla_strips": False,
+    "bake_anim_use_all_actions": False,
+    "bake_anim_simplify_factor": 0.0,
+    "use_mesh_modifiers": False,
+    "add_leaf_bones": False,
+}
+
+PROGRAMS: dict[str, dict[str, Any]] = {
+    "ANY": {},
+    "UNITY": {"apply_scale_options": "FBX_SCALE_ALL"},  # else the imported object has a scale of 100
+    "UNREAL": {"mesh_smooth_type": "FACE"},  # else Unreal complains of missing smoothing groups
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a take is exported.
+
+    program: a key of PROGRAMS. names: a key of fbx_shapes.NAMES. only_moving: leave out shape keys that rest all the
+    time. frame_rate: keys per second, 0 for the scene's. whole_scene: every visible object, not the character alone.
+    """
+
+    program: str = "ANY"
+    names: str = "ARKIT"
+    only_moving: bool = False
+    frame_rate: float = 0.0
+    whole_scene: bool = False
 
 
 def refusal(context: bpy.types.Context) -> str | None:
@@ -35,6 +67,26 @@ class LSF_OT_export_fbx(bpy.types.Operator, ExportHelper):
 
     filename_ext = ".fbx"
     filter_glob: StringProperty(default="*.fbx", options={"HIDDEN"})
+    program: EnumProperty(
+        name="For", items=(("ANY", "Any Program", "Blender's usual units and axes"),
+                           ("UNITY", "Unity", "Units applied, so that the object has a scale of 1"),
+                           ("UNREAL", "Unreal Engine", "With smoothing groups, which it asks for")),
+        description="The program that the file is for",
+    )
+    names: EnumProperty(
+        name="Names", items=(("ARKIT", "ARKit: eyeBlinkLeft", "As Apple spells them"),
+                             ("PASCAL", "Live Link: EyeBlinkLeft", "As Unreal's Live Link spells them"),
+                             ("SHORT", "Short: eyeBlink_L", "As Unity's ARKit samples spell them")),
+        description="What the shape keys are called in the file",
+    )
+    only_moving: BoolProperty(
+        name="Only Moving Shapes", default=False,
+        description="Leave out the shape keys that the take does not move: a smaller file",
+    )
+    frame_rate: FloatProperty(
+        name="Keys per Second", default=0.0, min=0.0, max=240.0,
+        description="0: one key on each frame of the scene. Else as many, whatever the scene's frame rate",
+    )
     whole_scene: BoolProperty(
         name="Whole Scene", default=False,
         description="Export every object of the scene instead of the mesh, its parents, children and armature",
@@ -52,17 +104,21 @@ class LSF_OT_export_fbx(bpy.types.Operator, ExportHelper):
     def execute(self, context: bpy.types.Context) -> set[str]:
         context.scene.lsf.error = ""
         try:
-            path = export(context, self.filepath, self.whole_scene)
+            options = Options(self.program, self.names, self.only_moving, self.frame_rate, self.whole_scene)
+            path = export(context, self.filepath, options)
+            told = described(fbx_check.contents(path), context.scene)
         except Problem as problem:
             context.scene.lsf.error = str(problem)
             self.report({"ERROR"}, str(problem))
             return {"CANCELLED"}
         self.report({"INFO"}, f"Exported {path}")
+        self.report({"INFO"}, f"The file holds {told}")
         return {"FINISHED"}
 
 
-def export(context: bpy.types.Context, filepath: str, whole_scene: bool = False) -> str:
-    """Write the active take of `scene.lsf.target` as FBX. The scene is left as it was. Raises Problem.
+def export(context: bpy.types.Context, filepath: str, options: Options = Options()) -> str:
+    """Write the active take of `scene.lsf.target` as FBX. The scene is left as it was. Raises Problem, also where the
+    file turns out not to hold the take.
 
     Returns the path that was written, with its extension.
     """
@@ -74,32 +130,53 @@ def export(context: bpy.types.Context, filepath: str, whole_scene: bool = False)
     if not path or not os.path.isdir(folder):
         raise Problem(f"There is no folder '{folder}' to write '{os.path.basename(path)}' into. Choose another place.")
     if not hasattr(bpy.types, "EXPORT_SCENE_OT_fbx"):
-        raise Problem("Blender's FBX exporter is switched off. Enable 'FBX format' in Preferences > Add-ons.")
+        raise Problem("Blender's FBX exporter is switched off. Enable 'FBX format' in Preferences > Add-ons.",
+                      cures=[Cure("preferences.addon_enable", {"module": "io_scene_fbx"}, "Enable FBX Format")])
     scene, target = context.scene, context.scene.lsf.target
-    objects = [o for o in scene.objects if o.visible_get()] if whole_scene else belongings(target, scene)
+    objects = [o for o in scene.objects if o.visible_get()] if options.whole_scene else belongings(target, scene)
+    step = strips.scene_fps(scene) / options.frame_rate if options.frame_rate else 1.0
     before = (scene.frame_start, scene.frame_end, scene.frame_current, scene.frame_subframe)
     first, last = _range(target)
     try:
-        scene.frame_start, scene.frame_end = min(before[0], first), max(before[1], last)  # never cut a take short
-        with context.temp_override(selected_objects=objects, active_object=target, object=target):
-            bpy.ops.export_scene.fbx(filepath=path, use_selection=True, **FBX_SETTINGS)
+        # Never cut a take short; steps that do not meet the last frame go on to the next.
+        scene.frame_start, scene.frame_end = min(before[0], first), max(before[1], last) + (step != 1.0)
+        selection = context.temp_override(selected_objects=objects, active_object=target, object=target)
+        with fbx_shapes.dressed(target, options.names, options.only_moving), selection:
+            bpy.ops.export_scene.fbx(filepath=path, use_selection=True, bake_anim_step=step, **FBX_SETTINGS,
+                                     **PROGRAMS[options.program])
     except RuntimeError as error:
         raise Problem(f"Blender's FBX exporter failed for '{path}': {str(error).strip()}") from error
     finally:
         scene.frame_start, scene.frame_end = before[:2]
         scene.frame_set(before[2], subframe=before[3])
+    _check(path, target, options)
     return path
 
 
-FBX_SETTINGS: dict[str, Any] = {
-    "bake_anim": True,
-    "bake_anim_use_nla_strips": False,
-    "bake_anim_use_all_actions": False,
-    "bake_anim_simplify_factor": 0.0,
-    "bake_anim_step": 1.0,
-    "use_mesh_modifiers": False,
-    "add_leaf_bones": False,
-}
+def _check(path: str, target: bpy.types.Object, options: Options) -> None:
+    """Raise Problem unless the file holds the shape keys, and moves those that the take moves."""
+    rename = fbx_shapes.NAMES[options.names]
+    moving = {rename(name) for name in fbx_shapes.moving(target)}
+    present = {rename(block.name) for block in target.data.shape_keys.key_blocks[1:]}
+    try:
+        found = fbx_check.contents(path)
+    except (fbx_check.FbxError, OSError) as error:
+        raise Problem(f"Blender's FBX exporter wrote a file that cannot be read: {error}") from error
+    coarse = 0 < options.frame_rate < strips.scene_fps(bpy.context.scene)  # a blink may lie between two keys
+    still = [] if coarse else sorted(moving - set(found.moving))
+    missing = [] if options.only_moving else sorted(present - set(found.shapes))
+    if missing or still:
+        what = f"lacks the shape keys {missing[:3]}" if missing else f"does not move {still[:3]}"
+        raise Problem(f"The exported file '{path}' {what}. Look for muted shape keys, NLA tracks and drivers on "
+                      f"'{target.name}', then export again.")
+
+
+def described(found: fbx_check.Contents, scene: bpy.types.Scene) -> str:
+    """What is in a file, in words for the artist."""
+    fps = strips.scene_fps(scene)
+    return (f"{found.vertices} vertices, {len(found.shapes)} shape keys, {len(found.moving)} of them moving, "
+            f"{found.keys} keys from {found.first:.2f} s to {found.last:.2f} s "
+            f"(frames {found.first * fps:.0f} to {found.last * fps:.0f})")
 
 
 def belongings(target: bpy.types.Object, scene: bpy.types.Scene) -> list[bpy.types.Object]:
