@@ -1,4 +1,4 @@
-"""Takes side by side: copies of the mesh object beside it, each playing another take.
+"""Takes side by side: copies of the mesh object beside it, each playing another take, or one take in other feelings.
 
 The copies have meshes of their own: shape keys, and with them the Action that animates them, belong to the mesh, so
 objects that share one always wear the same face. They lie in a collection of their own and are not rendered.
@@ -6,13 +6,22 @@ objects that share one always wear the same face. They lie in a collection of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import bpy
 from mathutils import Matrix, Vector
 
-from . import compat
+from . import compat, edits, keys
 
 COLLECTION_TAG = "lsf_compare"
 """Custom property of the collection that holds the copies."""
+
+PREVIEW_TAG = "lsf_preview"
+"""Custom property of Actions that live as long as the comparison only."""
+
+STRENGTHS = (0.0, 0.5, 1.5, 2.0)
+"""Strengths of the emotion in a row of previews, beside the take as it is."""
 
 GAP = 1.15
 """Distance from copy to copy, in widths of the mesh."""
@@ -23,25 +32,41 @@ def shown(scene: bpy.types.Scene) -> bpy.types.Collection | None:
     return next((each for each in scene.collection.children if COLLECTION_TAG in each), None)
 
 
-def show(scene: bpy.types.Scene, target: bpy.types.Object, takes: list[bpy.types.Action]) -> bpy.types.Collection:
-    """Copies of the mesh in a row to its side, one for each take."""
+def show(scene: bpy.types.Scene, target: bpy.types.Object, actions: Sequence[bpy.types.Action]) -> bpy.types.Collection:
+    """Copies of the mesh in a row to its side, one for each Action, bearing its name."""
     place = bpy.data.collections.new(f"{target.name} compared")
     place[COLLECTION_TAG] = True
     scene.collection.children.link(place)
     step = _step(target)
-    for number, take in enumerate(takes, 1):
+    for number, action in enumerate(actions, 1):
         copy = target.copy()
         copy.data = target.data.copy()
         copy.animation_data_clear()
-        copy.name, copy.show_name, copy.hide_render = take.name, True, True
+        copy.name, copy.show_name, copy.hide_render = action.name, True, True
         # An armature would bend the copy by how far it stands from the bones.
         for modifier in [m for m in copy.modifiers if m.type == "ARMATURE"]:
             copy.modifiers.remove(modifier)
         place.objects.link(copy)
         copy.select_set(False)
         copy.matrix_world = Matrix.Translation(step * number) @ target.matrix_world
-        compat.assign_action(copy.data.shape_keys, take)
+        compat.assign_action(copy.data.shape_keys, action)
     return place
+
+
+def show_emotions(scene: bpy.types.Scene, target: bpy.types.Object, take: bpy.types.Action) -> bpy.types.Collection:
+    """The take with its emotion weaker and stronger, without the network. Raises Problem if it has no raw motion."""
+    settings, previews = edits.current(take), []
+    for strength in STRENGTHS:
+        preview = take.copy()
+        preview.name, preview.use_fake_user, preview[PREVIEW_TAG] = f"emotion {strength:g}", False, True
+        previews.append(preview)
+        try:
+            edits.apply(preview, replace(settings, emotion=strength))
+        except Exception:
+            _forget_previews()
+            raise
+        del preview[keys.TAKE_TAG]  # it is no take of the artist's
+    return show(scene, target, previews)
 
 
 def clear(scene: bpy.types.Scene) -> None:
@@ -55,6 +80,12 @@ def clear(scene: bpy.types.Scene) -> None:
         if mesh is not None and not mesh.users:
             bpy.data.meshes.remove(mesh)
     bpy.data.collections.remove(place)
+    _forget_previews()
+
+
+def _forget_previews() -> None:
+    for action in [action for action in bpy.data.actions if PREVIEW_TAG in action]:
+        bpy.data.actions.remove(action)
 
 
 def _step(target: bpy.types.Object) -> Vector:

@@ -66,9 +66,12 @@ class _Takes(Section):
         column = self.layout.column()
         if take is not None:
             draw_take(column, context, take)
-        shown = compare.shown(context.scene) is not None
-        column.operator("lsf.compare_takes", icon="X" if shown else "MOD_ARRAY",
-                        text="End Comparison" if shown else "Compare Takes")
+        if compare.shown(context.scene) is not None:
+            column.operator("lsf.compare_takes", icon="X", text="End Comparison")
+        else:
+            row = column.row(align=True)
+            row.operator("lsf.compare_takes", icon="MOD_ARRAY", text="Compare")
+            row.operator("lsf.preview_emotions")
         column.operator("lsf.export_fbx", icon="EXPORT")
         if take is None:
             draw_message(column, fbx.refusal(context), "INFO", wrap_width(context))

@@ -7,7 +7,7 @@ from typing import Any
 import bpy
 from bpy.props import IntProperty
 
-from . import compare, keys, takes
+from . import compare, edits, keys, takes
 from .report import Problem
 
 
@@ -122,7 +122,23 @@ class LSF_OT_compare_takes(_OnTake, bpy.types.Operator):
         return f"{take.name} beside {', '.join(each.name for each in others)}"
 
 
-CLASSES = (LSF_OT_duplicate_take, LSF_OT_delete_take, LSF_OT_push_take, LSF_OT_follow_strip, LSF_OT_compare_takes)
+class LSF_OT_preview_emotions(_OnTake, bpy.types.Operator):
+    bl_idname = "lsf.preview_emotions"
+    bl_label = "Preview Emotion"
+    bl_description = "Show the active take with no, half, one and a half and twice the emotion, on copies beside it"
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        return takes.refusal(context) or edits.refusal(context)
+
+    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
+        compare.clear(context.scene)
+        compare.show_emotions(context.scene, target, take)
+        return f"{take.name} in {len(compare.STRENGTHS)} strengths of its emotion"
+
+
+CLASSES = (LSF_OT_duplicate_take, LSF_OT_delete_take, LSF_OT_push_take, LSF_OT_follow_strip, LSF_OT_compare_takes,
+           LSF_OT_preview_emotions)
 
 
 def register() -> None:

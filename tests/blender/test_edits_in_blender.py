@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import error_of, keyed
 
-from blender_addon import compat, curves, edits, keys, presets, takes, writing
+from blender_addon import compare, compat, curves, edits, keys, presets, takes, writing
 from blender_addon.report import Problem
 from blender_addon.shared import arkit, rawtake, sparse
 from blender_addon.shared import edits as core
@@ -221,6 +221,20 @@ def test_one_undo_takes_a_preset_back(scene, face, take):
     assert edits.current(keys.active_take(face)) == core.DEFAULT
     for name, points in keyed(face).items():
         np.testing.assert_array_equal(points, before[name])
+
+
+def test_a_row_of_previews_shows_the_take_with_other_strengths_of_emotion(scene, face, take):
+    before, brow = keyed(face), "browDownLeft"
+    bpy.ops.lsf.preview_emotions()
+    row = list(compare.shown(scene).objects)
+    assert [copy.name for copy in row] == ["emotion 0", "emotion 0.5", "emotion 1.5", "emotion 2"]
+    heights = [keyed(copy)[brow][:, 1].max() for copy in row]
+    assert heights == sorted(heights)
+    assert heights[0] < 0.01 < 0.5 < heights[-1]
+    assert keys.takes_of(face) == [take]
+    np.testing.assert_array_equal(keyed(face)[brow], before[brow])
+    bpy.ops.lsf.compare_takes()
+    assert [action.name for action in bpy.data.actions if action.name.startswith("emotion")] == []
 
 
 @pytest.fixture
