@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arkit import ARKIT_NAMES, IDENTITY_DIM
-from .audio import SAMPLE_RATE, check_speech, load_audio
+from .arkit import EMOTIONS, IDENTITY_DIM
+from .audio import SAMPLE_RATE, check_speech, load_audio, voice_activity
 from .checkpoint import load_checkpoint
 from .device import pick_device
 from .edits import EditSettings, edit_settings
+from .errors import AudioError
+from .feeling import Feeling, emotion_shares
 from .motion import Motion
 from .network import LSFNetwork
 from .rawtake import RawTake
-from .speech import SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
+from .sampling import gumbel_noise, varied
+from .speech import FEATURE_RATE, SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "lsf-animation.safetensors"
 
 WINDOW = 400                 # frames: 8 s, longer than any window the network was trained on is of no use
 OVERLAP = 100                # frames: 2 s, over which neighbouring windows are cross-faded
-SAMPLE_HOLD = 20             # frames: one draw of the motion prior is held for 0.4 s, about two syllables
 WINDOWS_PER_BATCH = 8        # bounds memory whatever the clip's length
 
 Progress = Callable[[float, str], None]
+Sound = str | Path | tuple[np.ndarray, int]
+"""A sound file, or float mono samples and their rate."""
+
+AS_HEARD = Feeling()
 
 
 def load_model(path: str | Path | None = None, device: str = "auto") -> Animator:
@@ -52,31 +58,36 @@ class Animator:
     def animate(self, audio: str | Path | np.ndarray, sample_rate: int | None = None, *,
                 mesh: str | Path | tuple[np.ndarray, Any] | None = None, identity: np.ndarray | None = None,
                 fps: float = 30.0, seed: int = 0, temperature: float = 0.0, emotion_strength: float = 1.0,
-                edits: bool | EditSettings = True, progress: Progress | None = None,
-                frames: int | None = None) -> Motion:
+                edits: bool | EditSettings = True, progress: Progress | None = None, frames: int | None = None,
+                emotion_from: Sound | None = None, emotion_mix: Mapping[str, float] | None = None) -> Motion:
         """Facial motion of 52 ARKit weights at `fps`, ceil(duration * fps) frames unless `frames` says otherwise.
 
         audio: a sound file, or float mono samples with their sample_rate.
         mesh: the neutral face, a file or (vertices, faces); identity: its coefficients (32,) where they are known
         already; neither: the average face. temperature 0 takes the likeliest codes, about 1 gives livelier takes that
-        differ by seed. emotion_strength 0..2 scales what the voice's emotion adds to the neutral delivery. edits adds
-        what speech does not say (blinks, gaze, rest at both ends): True as usual, False nothing, or EditSettings, whose
-        own `emotion` counts. progress(fraction, text) may raise to stop.
-        Raises AudioError, MeshError, ModelError, ValueError, or LSFError for a strength out of range.
+        differ by seed in all but the words. emotion_from: another recording whose emotion the face shows instead of the
+        clip's ("say this as she says that"). emotion_mix: weights 0 to 1 of arkit.EMOTIONS by name; what they lack to 1
+        stays as heard, a sum over 1 is scaled down to it. emotion_strength 0..2 scales what the emotion adds to the
+        neutral delivery. edits adds what speech does not say (blinks, gaze, rest at both ends): True as usual, False
+        nothing, or EditSettings, whose own `emotion` counts. progress(fraction, text) may raise to stop.
+        Raises AudioError, MeshError, ModelError, ValueError, or LSFError for a strength out of range or an emotion that
+        there is not.
         """
         if not fps > 0:
             raise ValueError(f"fps must be positive, not {fps}")
         settings = edits if isinstance(edits, EditSettings) else edit_settings(emotion_strength, edits)
         raw = self.raw_take(audio, sample_rate, mesh=mesh, identity=identity, seed=seed, temperature=temperature,
-                            progress=progress)
+                            progress=progress, emotion_from=emotion_from, emotion_mix=emotion_mix)
         return raw.finish(settings, fps=fps, frames=frames, seed=seed)
 
     def raw_take(self, audio: str | Path | np.ndarray, sample_rate: int | None = None, *,
                  mesh: str | Path | tuple[np.ndarray, Any] | None = None, identity: np.ndarray | None = None,
-                 seed: int = 0, temperature: float = 0.0, progress: Progress | None = None) -> RawTake:
+                 seed: int = 0, temperature: float = 0.0, progress: Progress | None = None,
+                 emotion_from: Sound | None = None, emotion_mix: Mapping[str, float] | None = None) -> RawTake:
         """What the network makes of the clip, before edits and at 50 Hz; arguments and errors as in `animate`."""
         if temperature < 0:
             raise ValueError(f"temperature is {temperature}; it must not be negative")
+        shares = emotion_shares(emotion_mix)
         samples = read_samples(audio, sample_rate)
         check_speech(samples)
         if identity is None:
@@ -84,15 +95,43 @@ class Animator:
         if np.shape(identity) != (IDENTITY_DIM,):
             raise ValueError(f"identity has the shape {np.shape(identity)}, not ({IDENTITY_DIM},); "
                              "face.read_identity gives it")
-        return self.raw_weights([samples], np.asarray(identity)[None], [seed], temperature, progress)[0]
+        feeling = Feeling(None if emotion_from is None else self.hear_emotion(emotion_from, progress=progress), shares)
+        return self.raw_weights([samples], np.asarray(identity)[None], [seed], temperature, progress, [feeling])[0]
+
+    @torch.inference_mode()
+    def hear_emotion(self, sound: Sound, name: str = "", progress: Progress | None = None) -> np.ndarray:
+        """The emotion of a recording, (C,) float32 for `Feeling.reference`: its mean over all that is spoken.
+
+        A feeling is slow, and a recording of another length says other syllables at other times: one vector is what
+        both have in common. Accents come from the clip itself. name: what an error calls the recording, by default the
+        file. Raises AudioError where nobody can be heard in it.
+        """
+        samples = read_samples(sound) if isinstance(sound, (str, Path)) else read_samples(*sound)
+        title = f" '{name or sound}'" if name or isinstance(sound, (str, Path)) else ""
+        spoken = spoken_frames(samples, f"The emotion reference{title}")
+        frames = len(spoken)
+        total, count = torch.zeros(self.network.config.width, device=self.device), 0.0
+        starts = window_starts(frames)
+        for done, start in enumerate(starts):
+            if progress is not None:
+                progress(0.0, f"Hearing the emotion reference, {done} of {len(starts)} windows")
+            length = min(WINDOW, frames - start)
+            features = self.speech(cut(samples, start, length)[None].to(self.device))
+            said = torch.from_numpy(spoken[start:start + length]).to(total)
+            total += said @ self.network.emotion(features.emotion, None)[0]
+            count += float(said.sum())
+        return (total / count).cpu().numpy()
 
     @torch.inference_mode()
     def raw_weights(self, clips: Sequence[np.ndarray], identities: np.ndarray, seeds: Sequence[int],
-                    temperature: float = 0.0, progress: Progress | None = None) -> list[RawTake]:
-        """Run the network on several clips at once: clips of float samples at 16 kHz, identities (len(clips), 32).
+                    temperature: float = 0.0, progress: Progress | None = None,
+                    feelings: Sequence[Feeling] | None = None) -> list[RawTake]:
+        """Run the network on several clips at once: clips of float samples at 16 kHz, identities (len(clips), 32),
+        feelings (one a clip; None: each as it is heard).
 
         Every clip is cut into windows of 8 s; windows of one length share a batch, whichever clip they are from.
         """
+        feelings = feelings or [AS_HEARD] * len(clips)
         pieces = [(c, start, min(WINDOW, feature_frames(clip) - start))
                   for c, clip in enumerate(clips) for start in window_starts(feature_frames(clip))]
         pieces.sort(key=lambda piece: -piece[2])
@@ -105,26 +144,40 @@ class Animator:
             identity = torch.as_tensor(identities[[c for c, *_ in batch]], dtype=torch.float32, device=self.device)
             gumbel = None
             if temperature > 0:
-                gumbel = torch.stack([held_gumbel(seeds[c], start, length, self.network)
+                gumbel = torch.stack([gumbel_noise(seeds[c], start, length, self.network)
                                       for c, start, _ in batch]).to(self.device)
-            neutral, emotional = self._window(self.speech(audio), identity, temperature, gumbel)
-            for (c, start, _), plain, felt in zip(batch, neutral, emotional, strict=True):
-                sums[c].add(start, plain, felt)
+            made = self._window(self.speech(audio), identity, [feelings[c] for c, *_ in batch], temperature, gumbel)
+            for (c, start, _), deliveries in zip(batch, made, strict=True):
+                sums[c].add(start, deliveries)
             done += len(batch)
             if progress is not None:
                 progress(done / len(pieces), f"Animating, {done} of {len(pieces)} windows")
-        return [RawTake.of(*s.result(), clip) for s, clip in zip(sums, clips, strict=True)]
+        return [raw_take_of(s.result(), clip) for s, clip in zip(sums, clips, strict=True)]
 
-    def _window(self, features: SpeechFeatures, identity: Tensor, temperature: float,
-                gumbel: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-        """Both deliveries of a batch of windows, neutral and as felt: (B, T, 52) each."""
-        twice = SpeechFeatures(features.articulation.repeat(2, 1, 1), features.emotion.repeat(2, 1, 1))
-        count = len(identity)
+    def _window(self, features: SpeechFeatures, identity: Tensor, feelings: Sequence[Feeling], temperature: float,
+                gumbel: Tensor | None) -> np.ndarray:
+        """Deliveries of a batch of windows, (B, D, T, 52): neutral and as felt, and with gumbel both sampled, too."""
+        count, network = len(identity), self.network
         feel = torch.arange(2 * count, device=self.device) >= count
-        noise = None if gumbel is None else gumbel.repeat(2, 1, 1, 1)
-        motion = self.network(twice, identity.repeat(2, 1), feel=feel, temperature=temperature, gumbel=noise).motion
-        both = motion.float().cpu().numpy()
-        return both[:count], both[count:]
+        asked: dict[str, Tensor] = {}
+        if any(f.reference is not None for f in feelings):
+            emotion = network.heard(features)
+            for row, feeling in enumerate(feelings):
+                if feeling.reference is not None:
+                    emotion[row] = torch.as_tensor(feeling.reference, device=self.device)
+            asked["emotion"] = emotion.repeat(2, 1, 1)
+        if any(f.shares is not None for f in feelings):
+            none = np.zeros(len(EMOTIONS), np.float32)
+            shares = np.stack([none if f.shares is None else f.shares for f in feelings])
+            asked["mix"] = torch.from_numpy(shares).to(self.device).repeat(2, 1)
+        twice = SpeechFeatures(features.articulation.repeat(2, 1, 1), features.emotion.repeat(2, 1, 1))
+        latent = network.latent(twice, identity.repeat(2, 1), feel=feel, **asked)
+        motions = [network.prior.decode(network.prior.quantise(latent))]
+        if gumbel is not None:
+            drawn = network.prior.quantise(latent, temperature, gumbel.repeat(2, 1, 1, 1))
+            motions.append(network.prior.decode(drawn))
+        parts = [part for motion in motions for part in motion.float().split(count)]
+        return torch.stack(parts, 1).cpu().numpy()
 
 
 class Accumulator:
@@ -136,11 +189,15 @@ class Accumulator:
     """
 
     def __init__(self, frames: int) -> None:
-        self.total = np.zeros((2, frames, len(ARKIT_NAMES)), np.float64)
+        self.total: np.ndarray | None = None
         self.weight = np.zeros((frames, 1), np.float64)
 
-    def add(self, start: int, neutral: np.ndarray, emotional: np.ndarray) -> None:
-        length, frames = len(neutral), len(self.weight)
+    def add(self, start: int, deliveries: np.ndarray) -> None:
+        """Lay a window's deliveries (D, T, 52) over frames `start` .. `start` + T."""
+        count, length, shapes = deliveries.shape
+        frames = len(self.weight)
+        if self.total is None:
+            self.total = np.zeros((count, frames, shapes), np.float64)
         fade = np.ones(length)
         ramp = (np.arange(OVERLAP) + 1) / (OVERLAP + 1)
         if start > 0:
@@ -148,14 +205,21 @@ class Accumulator:
         if start + length < frames:
             fade[-OVERLAP:] = ramp[::-1]
         where = slice(start, start + length)
-        self.total[0, where] += neutral * fade[:, None]
-        self.total[1, where] += emotional * fade[:, None]
+        self.total[:, where] += deliveries * fade[:, None]
         self.weight[where] += fade[:, None]
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """(frames, 52) float32 each: the neutral delivery, and the emotional one."""
-        neutral, emotional = (self.total / self.weight).astype(np.float32)
-        return neutral, emotional
+    def result(self) -> np.ndarray:
+        """(D, frames, 52) float32: the deliveries of the whole clip."""
+        assert self.total is not None, "every clip has a window"
+        return (self.total / self.weight).astype(np.float32)
+
+
+def raw_take_of(deliveries: np.ndarray, samples: np.ndarray) -> RawTake:
+    """The take of a clip's deliveries (D, F, 52): neutral and as felt, then both sampled if the take is drawn."""
+    neutral, felt = deliveries[:2]
+    if len(deliveries) > 2:
+        neutral, felt = varied(neutral, deliveries[2]), varied(felt, deliveries[3])
+    return RawTake.of(neutral, felt, samples)
 
 
 def feature_frames(samples: np.ndarray) -> int:
@@ -178,20 +242,17 @@ def cut(samples: np.ndarray, start: int, length: int) -> Tensor:
     return torch.from_numpy(np.pad(piece, (0, length * SAMPLES_PER_FRAME - len(piece))).astype(np.float32))
 
 
-def held_gumbel(seed: int, start: int, length: int, network: LSFNetwork) -> Tensor:
-    """Gumbel noise (length, groups, codes) for frames start .. start + length, one draw per SAMPLE_HOLD frames.
-
-    The draw of a frame depends on the seed and the frame alone, so overlapping windows sample alike.
-    """
-    groups, codes = network.prior.config.groups, network.prior.config.codes
-    blocks = {}
-    for block in range(start // SAMPLE_HOLD, (start + length - 1) // SAMPLE_HOLD + 1):
-        uniform = np.random.default_rng([seed & 0xFFFFFFFF, block]).random((groups, codes))
-        blocks[block] = torch.from_numpy(-np.log(-np.log(uniform + 1e-12) + 1e-12)).float()
-    return torch.stack([blocks[frame // SAMPLE_HOLD] for frame in range(start, start + length)])
+def spoken_frames(samples: np.ndarray, name: str) -> np.ndarray:
+    """(F,) bool, frames at 50 Hz in which somebody speaks. Raises AudioError if that is nowhere."""
+    check_speech(samples, name)
+    spoken = voice_activity(samples, FEATURE_RATE)
+    if not spoken.any():
+        raise AudioError(f"{name} holds no speech, only clicks. Choose a recording of a voice.")
+    frames = feature_frames(samples)
+    return np.pad(spoken[:frames], (0, max(0, frames - len(spoken))))
 
 
-def read_samples(audio: str | Path | np.ndarray, sample_rate: int | None) -> np.ndarray:
+def read_samples(audio: str | Path | np.ndarray, sample_rate: int | None = None) -> np.ndarray:
     """Float32 mono at 16 kHz from a path or from samples with their rate."""
     if isinstance(audio, (str, Path)):
         return load_audio(audio)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arkit import INDEX
-from .filters import smoothstep
+from .filters import gaussian, smoothstep
 
 # Lip gap in mm per unit of weight, in ARKIT_NAMES order: y of the inner middle of the upper lip (vertex 5533) less
 # that of the lower lip (5517) in each expression of ICT-FaceKit (MIT licence; Li et al. 2020), times 10 as that
@@ -31,14 +31,37 @@ LOWER_ROW = np.array([
 ])  # fmt: skip
 
 
-def keep_gap(weights: np.ndarray, words: np.ndarray) -> np.ndarray:
+LEAST_OPENING, WIDEST_OPENING = 0.8, 1.4
+"""How much less and more a feeling may open the mouth than the same words said neutrally. Held exactly, anger's raised
+upper lip would shut the jaw: clenched teeth. Let go, an o would become an a."""
+
+_OPENING_SMOOTHING = 25.0  # frames, sigma: 0.5 s, longer than any syllable, so that no sound is scaled by itself
+_LEAST_GAP = 0.5  # mm: where nobody speaks, a ratio of openings means nothing
+
+
+def felt_gap(felt: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Lip gap (F,) in mm of `words` (F, 52) said with the feeling that `felt` (F, 52) shows: anger opens wider.
+
+    The gap of the words times a factor from LEAST_OPENING to WIDEST_OPENING that is slower than syllables: how much
+    wider `felt` is open around that moment. So closed lips stay closed, and each sound opens as far against the next
+    one as in the words.
+    """
+    gap = np.clip(words, 0.0, 1.0) @ GAP_ROW
+    calm, stirred = (gaussian(np.maximum(x, 0.0), _OPENING_SMOOTHING) + _LEAST_GAP
+                     for x in (gap, np.clip(felt, 0.0, 1.0) @ GAP_ROW))
+    factor = np.clip(stirred / calm, LEAST_OPENING, WIDEST_OPENING)
+    return gap * np.where(gap > 0.0, factor, 1.0)
+
+
+def keep_gap(weights: np.ndarray, words: np.ndarray, gap: np.ndarray | None = None) -> np.ndarray:
     """`weights` (F, 52) with the lip gap of `words` (F, 52): the same words, said with whatever else `weights` shows.
 
-    A feeling laid over speech must not say other words: a sneer lifts the upper lip off a b, a smile spoils an o. What
-    it adds to the lower lip goes first, then the jaw gives way, at last mouthClose. Returns new weights in [0, 1].
+    gap: (F,) mm, another one to reach, such as `felt_gap`. A feeling laid over speech must not say other words: a sneer
+    lifts the upper lip off a b, a smile spoils an o. What it adds to the lower lip goes first, then the jaw gives way,
+    at last mouthClose. Returns new weights in [0, 1].
     """
     w, words = np.clip(weights, 0.0, 1.0), np.clip(words, 0.0, 1.0)
-    gap = words @ GAP_ROW
+    gap = words @ GAP_ROW if gap is None else gap
     for names, gives_up_only in ((("mouthLowerDownLeft", "mouthLowerDownRight"), True), (("jawOpen",), False),
                                  (("mouthClose",), False)):
         shapes = [INDEX[name] for name in names]

@@ -19,7 +19,7 @@ from .cues import TENTHS, SoundCues, listen
 from .edits import DEFAULT, EditSettings, apply_edits
 from .errors import LSFError
 from .filters import gaussian
-from .lips import keep_gap
+from .lips import felt_gap, keep_gap
 from .motion import Motion, frame_count, save_arrays
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ class RawTake:
     def mix(self, strength: float) -> Floats:
         """Weights (F, 52) in [0, 1] with the emotion at `strength`: 0 none, 1 as heard, 2 twice that.
 
-        What the emotion adds is smoothed over FEELING_SMOOTHING, and whatever it does, the lips open and close as in
-        the neutral delivery.
+        What the emotion adds is smoothed over FEELING_SMOOTHING, and whatever it does, the lips close as in the neutral
+        delivery; they open as there too, or a little wider or less, as the feeling has it (lips.felt_gap).
         """
-        added = gaussian(self.emotional - self.neutral, FEELING_SMOOTHING)
-        return keep_gap(self.neutral + strength * added, self.neutral).astype(np.float32)
+        felt = self.neutral + strength * gaussian(self.emotional - self.neutral, FEELING_SMOOTHING)
+        return keep_gap(felt, self.neutral, felt_gap(felt, self.neutral)).astype(np.float32)
 
     def finish(self, settings: EditSettings = DEFAULT, *, fps: float, frames: int | None = None,
                seed: int = 0) -> Motion:

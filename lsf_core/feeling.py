@@ -1,0 +1,69 @@
+"""Feeling: whose emotion a face shows where it is not the clip's own; what artists may ask for, checked.
+
+The voice alone decides unless asked otherwise: by another recording ("say this as she says that"), by weights of named
+emotions, or both. Numpy alone, so that a mistyped emotion is told before the network is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arkit import EMOTIONS
+from .errors import LSFError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Feeling:
+    """How one clip shall feel. reference: (C,) float32, what `Animator.hear_emotion` heard in another recording, None
+    for the clip's own emotion; shares: (7,) float32 of arkit.EMOTIONS, see `emotion_shares`, None for none of them."""
+
+    reference: NDArray[Any] | None = None
+    shares: NDArray[Any] | None = None
+
+
+def emotion_shares(mix: Mapping[str, float] | None) -> NDArray[np.float32] | None:
+    """Shares (7,) of arkit.EMOTIONS for weights by name, 0 to 1 each; None for no mix.
+
+    What they lack to a sum of 1 stays as heard; a sum over 1 is scaled down to 1. Raises LSFError for a name that there
+    is not and a weight out of range.
+    """
+    if not mix:
+        return None
+    if not isinstance(mix, Mapping):
+        raise LSFError(f"The emotion mix is {mix!r}; it must be a table of names and weights, such as happy 0.6.")
+    shares = np.zeros(len(EMOTIONS), np.float32)
+    for name, weight in mix.items():
+        if name not in EMOTIONS:
+            raise LSFError(f"There is no emotion called '{name}'; there are {', '.join(EMOTIONS)}.")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 1:  # NaN is not
+            raise LSFError(f"The weight of the emotion '{name}' is {weight!r}; it must be a number from 0 to 1.")
+        shares[EMOTIONS.index(name)] = weight
+    return shares / max(1.0, float(shares.sum()))
+
+
+def parse_mix(text: str) -> dict[str, float]:
+    """The mix that 'happy=0.6, fear=0.2' says; {} for an empty text. Raises LSFError."""
+    mix: dict[str, float] = {}
+    for part in text.split(",") if text.strip() else []:
+        name, _, weight = (piece.strip() for piece in part.partition("="))
+        if name in mix:
+            raise LSFError(f"The emotion mix '{text}' names '{name}' twice. Give each emotion one weight.")
+        try:
+            mix[name] = float(weight)
+        except ValueError:
+            raise LSFError(f"The emotion mix '{text}' cannot be read at '{part.strip()}'. "
+                           "Write it like 'happy=0.6,fear=0.2'.") from None
+    emotion_shares(mix)
+    return mix
+
+
+def mix_text(mix: Mapping[str, float]) -> str:
+    """The mix as `parse_mix` reads it, in one spelling, without what has no weight."""
+    return ",".join(f"{name}={mix[name]:g}" for name in EMOTIONS if mix.get(name))
