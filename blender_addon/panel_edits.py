@@ -92,17 +92,18 @@ def draw_shapes(layout: Any, context: bpy.types.Context, take: bpy.types.Action)
 def draw_hand_keys(layout: Any, context: bpy.types.Context, take: bpy.types.Action) -> None:
     """What becomes of keys that the artist changed."""
     column = layout.column()
-    row = column.row()
-    row.prop(context.scene.lsf, "hand_keys", expand=True)
+    column.label(text="Keys Changed by Hand")
+    column.row().prop(context.scene.lsf, "hand_keys", expand=True)
     kept = keys.take_settings(take).get("hand_keys", 0)
+    row = column.row(align=True)
     if edits.asking(take):
         draw_message(column, "Keys of this take were changed by hand. The edits wait for you:", "QUESTION",
                      wrap_width(context))
-    elif kept:
-        draw_message(column, f"{kept} keys changed by hand were kept.", "INFO", wrap_width(context))
-    if kept or edits.asking(take):
         row = column.row(align=True)
         row.operator("lsf.hand_keys", text="Keep Them").keep = True
+    elif kept:
+        row.label(text=f"{kept} kept", icon="INFO")
+    if kept or edits.asking(take):
         row.operator("lsf.hand_keys", text="Write Over Them").keep = False
 
 

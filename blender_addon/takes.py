@@ -155,5 +155,5 @@ def notes(take: bpy.types.Action) -> list[str]:
     if made.get("checkpoint"):
         lines.append(f"Network {made['checkpoint']}")
     if made.get("hand_keys"):
-        lines.append(f"{made['hand_keys']} keys changed by hand, kept")
+        lines.append(f"Keys changed by hand and kept: {made['hand_keys']}")
     return lines
