@@ -40,7 +40,7 @@ class Desktop:
     def blender_command(self, *arguments: str) -> list[str]:
         """Blender in a mount namespace of its own, in which the checkout, `home` and this Python lie where they do
         outside: the engine of the checkout's .venv runs in there. Nothing stays mounted after it."""
-        binds = [ROOT, self.home, Path(sys.base_prefix), Path("/dev")]
+        binds = [ROOT, self.home, Path(sys.prefix), Path(sys.base_prefix), Path("/dev")]
         steps = [f"mkdir -p '{self.debian}{place}' && mount --rbind '{place}' '{self.debian}{place}'"
                  for place in binds]
         steps.append(f"mount -t proc proc '{self.debian}/proc'")
