@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 
 from .arkit import EMOTIONS, IDENTITY_DIM
-from .audio import SAMPLE_RATE, check_speech, load_audio, voice_activity
+from .audio import SAMPLE_RATE, check_speech, load_audio
 from .checkpoint import load_checkpoint
 from .device import pick_device
 from .edits import EditSettings, edit_settings
-from .errors import AudioError
-from .feeling import Feeling, emotion_shares
+from .feeling import AS_HEARD, Feeling, emotion_shares, spoken_frames
 from .motion import Motion
 from .network import LSFNetwork
 from .rawtake import RawTake
 from .sampling import gumbel_noise, varied
-from .speech import FEATURE_RATE, SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
+from .speech import SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "lsf-animation.safetensors"
 
@@ -32,8 +31,6 @@ WINDOWS_PER_BATCH = 8        # bounds memory whatever the clip's length
 Progress = Callable[[float, str], None]
 Sound = str | Path | tuple[np.ndarray, int]
 """A sound file, or float mono samples and their rate."""
-
-AS_HEARD = Feeling()
 
 
 def load_model(path: str | Path | None = None, device: str = "auto") -> Animator:
@@ -107,8 +104,7 @@ class Animator:
         file. Raises AudioError where nobody can be heard in it.
         """
         samples = read_samples(sound) if isinstance(sound, (str, Path)) else read_samples(*sound)
-        title = f" '{name or sound}'" if name or isinstance(sound, (str, Path)) else ""
-        spoken = spoken_frames(samples, f"The emotion reference{title}")
+        spoken = spoken_frames(samples, name or (str(sound) if isinstance(sound, (str, Path)) else ""))
         frames = len(spoken)
         total, count = torch.zeros(self.network.config.width, device=self.device), 0.0
         starts = window_starts(frames)
@@ -240,16 +236,6 @@ def cut(samples: np.ndarray, start: int, length: int) -> Tensor:
     """`length` frames of samples from frame `start`; the clip's last frame is filled up with zeros."""
     piece = samples[start * SAMPLES_PER_FRAME:(start + length) * SAMPLES_PER_FRAME]
     return torch.from_numpy(np.pad(piece, (0, length * SAMPLES_PER_FRAME - len(piece))).astype(np.float32))
-
-
-def spoken_frames(samples: np.ndarray, name: str) -> np.ndarray:
-    """(F,) bool, frames at 50 Hz in which somebody speaks. Raises AudioError if that is nowhere."""
-    check_speech(samples, name)
-    spoken = voice_activity(samples, FEATURE_RATE)
-    if not spoken.any():
-        raise AudioError(f"{name} holds no speech, only clicks. Choose a recording of a voice.")
-    frames = feature_frames(samples)
-    return np.pad(spoken[:frames], (0, max(0, frames - len(spoken))))
 
 
 def read_samples(audio: str | Path | np.ndarray, sample_rate: int | None = None) -> np.ndarray:

@@ -7,11 +7,12 @@ each written whole or not at all, so a run may be stopped at any moment. One lin
 from __future__ import annotations
 
 import csv
+import json
 import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,16 @@ import numpy as np
 
 from .arkit import IDENTITY_DIM
 from .audio import SAMPLE_RATE, check_speech, load_audio
-from .edits import edit_settings
+from .edits import DEFAULT, NONE, EditSettings
 from .errors import LSFError
+from .feeling import AS_HEARD, Feeling, emotion_shares, mix_text, parse_mix
 from .motion import MAX_FPS
 
 if TYPE_CHECKING:
     from .animator import Animator
 
 RESULTS = "results.csv"
-REQUIRED, OPTIONAL = ("audio", "output"), ("mesh", "fps", "seed")
+REQUIRED, OPTIONAL = ("audio", "output"), ("mesh", "fps", "seed", "emotion_from", "emotion_mix")
 _GROUP = 16  # lines animated together,
 _GROUP_SAMPLES = 240 * SAMPLE_RATE  # or so much sound, whichever comes first: bounds the memory
 _WRITE_EVERY = 2.0  # seconds between writes of the table: with 10,000 lines each write is a megabyte
@@ -45,6 +47,8 @@ class Row:
     seed: str = ""
     temperature: str = ""
     emotion_strength: str = ""
+    emotion_from: str = ""
+    emotion_mix: str = ""
     edits: str = ""
     model: str = ""
     status: str = "waiting"
@@ -59,21 +63,24 @@ class Row:
 
     def same_take(self, other: Row) -> bool:
         """True if both would give the same motion."""
-        keys = ("audio", "mesh", "fps", "seed", "temperature", "emotion_strength", "edits", "model")
+        keys = ("audio", "mesh", "fps", "seed", "temperature", "emotion_strength", "emotion_from", "emotion_mix",
+                "edits", "model")
         return all(getattr(self, key) == getattr(other, key) for key in keys)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all lines; see `Animator.animate`. fps and seed serve lines that have none of their own."""
+    """What holds for all lines; see `Animator.animate`. fps, seed, emotion_from and emotion_mix (as `parse_mix` reads
+    it) serve lines that have none of their own."""
 
     fps: float = 30.0
     seed: int = 0
     model: str | None = None
     device: str = "auto"
     temperature: float = 0.0
-    emotion_strength: float = 1.0
-    edits: bool = True
+    edits: EditSettings = DEFAULT
+    emotion_from: str = ""
+    emotion_mix: str = ""
     overwrite: bool = False
 
 
@@ -86,10 +93,11 @@ def animate_many(manifest: str | os.PathLike[str], folder: str | os.PathLike[str
     from tqdm import tqdm
 
     table, out = Path(manifest), Path(folder)
-    rows = read_manifest(table, settings.fps, settings.seed)
+    parse_mix(settings.emotion_mix)
+    rows = read_manifest(table, settings)
     for row in rows:
-        row.temperature, row.emotion_strength = f"{settings.temperature:g}", f"{settings.emotion_strength:g}"
-        row.edits, row.model = ("yes" if settings.edits else "no"), settings.model or ""
+        row.temperature, row.emotion_strength = f"{settings.temperature:g}", f"{settings.edits.emotion:g}"
+        row.edits, row.model = edits_text(settings.edits), settings.model or ""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,6 +144,25 @@ def mark_finished(rows: list[Row], out: Path) -> int:
     return count
 
 
+def edits_text(edits: EditSettings) -> str:
+    """How the table tells the edits: yes (the usual ones), no, or what of them is not as usual. Emotion apart."""
+    edits = replace(edits, emotion=DEFAULT.emotion)
+    if edits in (DEFAULT, NONE):
+        return "yes" if edits == DEFAULT else "no"
+    usual = DEFAULT.to_dict()
+    return json.dumps({name: value for name, value in edits.to_dict().items() if value != usual[name]})
+
+
+@dataclass
+class _Line:
+    """A line that can be made: samples (N,) at 16 kHz, identity (32,)."""
+
+    row: Row
+    audio: np.ndarray
+    identity: np.ndarray
+    feeling: Feeling = AS_HEARD
+
+
 class _Maker:
     """Collects lines and animates them together: the windows of several clips go through the network as one batch."""
 
@@ -143,12 +170,13 @@ class _Maker:
         self.base, self.out, self.settings = base, out, settings
         self.engine: Animator | None = None
         self.faces: dict[Path, np.ndarray] = {}
-        self.ready: list[tuple[Row, np.ndarray, np.ndarray]] = []  # line, samples at 16 kHz, identity
+        self.heard: dict[Path, np.ndarray] = {}  # the emotions of references
+        self.ready: list[_Line] = []
         self.failed: list[Row] = []
 
     @property
     def is_full(self) -> bool:
-        return len(self.ready) >= _GROUP or sum(len(audio) for _, audio, _ in self.ready) > _GROUP_SAMPLES
+        return len(self.ready) >= _GROUP or sum(len(line.audio) for line in self.ready) > _GROUP_SAMPLES
 
     def add(self, row: Row) -> None:
         """Read a line's sound and face, or note why they cannot be used."""
@@ -156,7 +184,7 @@ class _Maker:
             audio = load_audio(_find(row.audio, self.base))
             check_speech(audio, f"The sound '{row.audio}'")
             identity = self._face(row.mesh) if row.mesh else np.zeros(IDENTITY_DIM, np.float32)
-            self.ready.append((row, audio, identity))
+            self.ready.append(_Line(row, audio, identity))
         except Exception as error:  # whatever it is, the other lines go on
             self._fail(row, error)
 
@@ -168,29 +196,33 @@ class _Maker:
             from .animator import load_model
 
             self.engine = load_model(self.settings.model, self.settings.device)
+        for line in ready:
+            try:
+                line.feeling = self._feeling(line.row)
+            except Exception as error:
+                self._fail(line.row, error)
         try:
-            self._animate(ready)
+            self._animate([line for line in ready if line.row.is_due])
         except Exception:  # such as too little memory for all of them at once
-            for single in [line for line in ready if line[0].is_due]:
+            for single in [line for line in ready if line.row.is_due]:
                 try:
                     self._animate([single])
                 except Exception as error:
-                    self._fail(single[0], error)
+                    self._fail(single.row, error)
         failed += self.failed
         self.failed = []
-        return [*(row for row, _, _ in ready if row.status == "done"), *failed]
+        return [*(line.row for line in ready if line.row.status == "done"), *failed]
 
-    def _animate(self, lines: list[tuple[Row, np.ndarray, np.ndarray]]) -> None:
+    def _animate(self, lines: list[_Line]) -> None:
         """What `Animator.animate` does for one clip, for several."""
         if not lines or self.engine is None:
             return
         begun, settings = time.perf_counter(), self.settings
-        clips, seeds = [audio for _, audio, _ in lines], [int(row.seed) for row, _, _ in lines]
-        identities = np.stack([identity for _, _, identity in lines])
-        edits = edit_settings(settings.emotion_strength, settings.edits)
-        raws = self.engine.raw_weights(clips, identities, seeds, settings.temperature)
-        for (row, _, _), raw in zip(lines, raws, strict=True):
-            motion = raw.finish(edits, fps=float(row.fps), seed=int(row.seed))
+        clips, seeds = [line.audio for line in lines], [int(line.row.seed) for line in lines]
+        identities, feelings = np.stack([line.identity for line in lines]), [line.feeling for line in lines]
+        raws = self.engine.raw_weights(clips, identities, seeds, settings.temperature, None, feelings)
+        for row, raw in zip([line.row for line in lines], raws, strict=True):
+            motion = raw.finish(settings.edits, fps=float(row.fps), seed=int(row.seed))
             motion.save(self.out / row.output)
             row.status, row.frames = "done", str(len(motion))
             row.seconds = f"{(time.perf_counter() - begun) / len(lines):.2f}"
@@ -204,14 +236,24 @@ class _Maker:
             self.faces[mesh] = read_identity(*load_mesh(mesh))
         return self.faces[mesh]
 
+    def _feeling(self, row: Row) -> Feeling:
+        """Whose emotion a line shows; a reference is heard once for all lines that name it."""
+        shares = emotion_shares(parse_mix(row.emotion_mix))
+        if not row.emotion_from or self.engine is None:
+            return Feeling(None, shares)
+        path = _find(row.emotion_from, self.base)
+        if path not in self.heard:
+            self.heard[path] = self.engine.hear_emotion(path)
+        return Feeling(self.heard[path], shares)
+
     def _fail(self, row: Row, error: Exception) -> None:
         text = str(error) if isinstance(error, LSFError) else f"{type(error).__name__}: {error}"
         row.status, row.message = "failed", " ".join(text.split())
         self.failed.append(row)
 
 
-def read_manifest(path: Path, fps: float, seed: int) -> list[Row]:
-    """The lines of a CSV file (UTF-8) with the columns audio and output, and, where wanted, mesh, fps, seed.
+def read_manifest(path: Path, settings: Settings) -> list[Row]:
+    """The lines of a CSV file (UTF-8) with the columns REQUIRED and, where wanted, OPTIONAL.
 
     A line that cannot be used comes back with the status `failed` and its message. Raises LSFError if the file cannot
     be read, lacks a column or has no lines.
@@ -237,7 +279,7 @@ def read_manifest(path: Path, fps: float, seed: int) -> list[Row]:
         print(f"warning: columns of '{path}' that are not used: {', '.join(odd)}", file=sys.stderr)
     rows, taken = [], dict[str, str]()
     for number, line in lines:
-        row = _row(number, line, fps, seed)
+        row = _row(number, line, settings)
         if row.status != "failed":
             key = os.path.normcase(row.output)
             if key in taken:
@@ -252,7 +294,7 @@ def _cells(line: Mapping[str | None, object]) -> Iterable[str]:
     return [cell.strip() for key, cell in line.items() if key is not None and isinstance(cell, str)]
 
 
-def _row(number: int, line: Mapping[str, str | None], fps: float, seed: int) -> Row:
+def _row(number: int, line: Mapping[str, str | None], settings: Settings) -> Row:
     cell = {name: (line.get(name) or "").strip() for name in REQUIRED + OPTIONAL}
     row = Row(str(number), cell["audio"], cell["output"], cell["mesh"])
     trouble = ""
@@ -260,16 +302,21 @@ def _row(number: int, line: Mapping[str, str | None], fps: float, seed: int) -> 
         if not cell[name]:
             trouble = f"The column {name} is empty. Fill it or take the line out."
     try:
-        rate = float(cell["fps"] or fps)
+        rate = float(cell["fps"] or settings.fps)
         row.fps = f"{rate:.9g}"
         if not 0 < rate < MAX_FPS:
             raise ValueError
     except ValueError:
         trouble = f"The fps '{cell['fps']}' is not a number above 0."
     try:
-        row.seed = str(int(cell["seed"] or seed))
+        row.seed = str(int(cell["seed"] or settings.seed))
     except ValueError:
         trouble = f"The seed '{cell['seed']}' is not a whole number."
+    row.emotion_from = cell["emotion_from"] or settings.emotion_from
+    try:
+        row.emotion_mix = mix_text(parse_mix(cell["emotion_mix"] or settings.emotion_mix))
+    except LSFError as error:
+        trouble = str(error)
     target = Path(cell["output"])
     if target.suffix.lower() != ".npz":
         target = target.with_name(target.name + ".npz") if cell["output"] else target

@@ -13,14 +13,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__
+from .arkit import EMOTIONS
 from .errors import Cancelled, LSFError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .edits import EditSettings
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -81,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     many = commands.add_parser(
         "animate-many",
         help="the lines of a table, with one load of the network; run again, it goes on where it stopped",
-        description="Columns of MANIFEST.csv: audio, output; optional: mesh, fps, seed. Sound and mesh paths are "
-        "relative to the table (or else to the current folder), outputs to DIR. DIR/results.csv tells what became of "
-        "each line. Exit status 1 if any failed.",
+        description="Columns of MANIFEST.csv: audio, output; optional: mesh, fps, seed, emotion_from, emotion_mix; "
+        "the options serve lines that leave them empty. Sound and mesh paths are relative to the table (or else to the "
+        "current folder), outputs to DIR. DIR/results.csv tells what became of each line. Exit status 1 if any failed.",
     )
     many.add_argument("manifest", metavar="MANIFEST.csv")
     many.add_argument("--out", required=True, metavar="DIR")
@@ -110,12 +114,16 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--emotion-strength",
         type=_not_negative,
-        default=1.0,
         metavar="X",
         help="0: neutral delivery, 1 (default): as heard, 2: twice that",
     )
-    parser.add_argument("--no-edits", action="store_true",
-                        help="the network's motion alone: no blinks, gaze, head motion, breath; no rest at both ends")
+    parser.add_argument("--emotion-from", metavar="FILE", help="another recording: feel as that one does")
+    parser.add_argument("--emotion-mix", metavar="MIX", help="emotions by name, 0 to 1, such as happy=0.6,fear=0.2; "
+                        f"what they lack to 1 stays as heard. There are {', '.join(EMOTIONS)}")
+    edits = parser.add_mutually_exclusive_group()
+    edits.add_argument("--edits", metavar="FILE.json", help="strengths of edits (lsf_core.edits.EditSettings)")
+    edits.add_argument("--no-edits", action="store_true",
+                       help="the network's motion alone: no blinks, gaze, head motion, breath; no rest at both ends")
 
 
 # ---------------------------------------------------------------- commands
@@ -126,10 +134,16 @@ def _animate(options: argparse.Namespace) -> int:
     begun = time.perf_counter()
     # Sound and mesh are read before torch is imported: what is wrong with them is told at once.
     from .audio import SAMPLE_RATE, check_speech, load_audio
+    from .feeling import parse_mix, spoken_frames
 
+    edits, mix = _edits(options), parse_mix(options.emotion_mix or "")
     audio = load_audio(options.audio, options.offset, options.duration)
     check_speech(audio, f"The sound '{options.audio}'")
     identity = read_identity_of(options.mesh) if options.mesh else None
+    reference = None
+    if options.emotion_from:
+        reference = load_audio(options.emotion_from), SAMPLE_RATE
+        spoken_frames(reference[0], options.emotion_from)
     from .animator import load_model
 
     with _Bar("Animating") as bar:
@@ -141,9 +155,10 @@ def _animate(options: argparse.Namespace) -> int:
             fps=options.fps,
             seed=options.seed,
             temperature=options.temperature,
-            emotion_strength=options.emotion_strength,
-            edits=not options.no_edits,
+            edits=edits,
             progress=bar,
+            emotion_from=reference,
+            emotion_mix=mix,
         )
     motion.save(out)
     took = time.perf_counter() - begun
@@ -185,11 +200,30 @@ def _animate_many(options: argparse.Namespace) -> int:
         model=options.model,
         device=options.device,
         temperature=options.temperature,
-        emotion_strength=options.emotion_strength,
-        edits=not options.no_edits,
+        edits=_edits(options),
+        emotion_from=os.path.abspath(options.emotion_from) if options.emotion_from else "",
+        emotion_mix=options.emotion_mix or "",
         overwrite=options.overwrite,
     )
     return animate_many(options.manifest, options.out, settings)
+
+
+def _edits(options: argparse.Namespace) -> EditSettings:
+    """The edits that the options ask for; --emotion-strength goes before the file's."""
+    from .edits import EditSettings, edit_settings
+
+    strength = options.emotion_strength
+    if not options.edits:
+        return edit_settings(1.0 if strength is None else strength, not options.no_edits)
+    try:
+        settings = EditSettings.from_json(Path(options.edits).read_text(encoding="utf-8"))
+        return settings if strength is None else replace(settings, emotion=strength)
+    except OSError as error:
+        raise LSFError(f"The edits cannot be read: '{options.edits}' ({error.strerror}). Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise LSFError(f"The edits are not a text in UTF-8: '{options.edits}'. Save them again.") from error
+    except LSFError as error:
+        raise LSFError(f"The edits '{options.edits}' cannot be used. {error}") from error
 
 
 def read_identity_of(mesh: str) -> np.ndarray:

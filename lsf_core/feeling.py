@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arkit import EMOTIONS
-from .errors import LSFError
+from .audio import check_speech, voice_activity
+from .errors import AudioError, LSFError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,23 @@ class Feeling:
 
     reference: NDArray[Any] | None = None
     shares: NDArray[Any] | None = None
+
+
+AS_HEARD = Feeling()
+"""As the clip's own voice feels."""
+
+
+def spoken_frames(samples: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    """Where somebody speaks in an emotion reference, (F,) bool at 50 Hz, of samples (N,) float at 16 kHz.
+
+    Raises AudioError, with what `name` calls it, if that is nowhere.
+    """
+    title = f"The emotion reference '{name}'" if name else "The emotion reference"
+    check_speech(samples, title)
+    spoken = voice_activity(samples)
+    if not spoken.any():
+        raise AudioError(f"{title} holds no speech, only clicks. Choose a recording of a voice.")
+    return spoken
 
 
 def emotion_shares(mix: Mapping[str, float] | None) -> NDArray[np.float32] | None:

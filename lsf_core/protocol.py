@@ -21,7 +21,9 @@ Methods (params -> data)
               face/keys/names.py), weights (file (F, 52)), fps -> weights (file (F, K)), names, warnings
     animate   folder, audio, audio_name, offset, duration (None: to the end), content_seconds, fps, frames (None: as
               many as the duration holds), vertices, faces, landmarks, area (as for rig), seed, temperature, edits (a
-              table of EditSettings; or true or false, with emotion_strength)
+              table of EditSettings; or true or false, with emotion_strength); optional: emotion_from (a table of
+              audio, audio_name, offset, duration, content_seconds: feel as that recording does), emotion_mix (weights 0
+              to 1 by name of arkit.EMOTIONS; what they lack to 1 stays as heard)
               -> weights (file), names, fps, head_rotation (file or None), raw (file: the take before edits, a RawTake),
               checkpoint (first digits of its sha256), warnings
     unload    -> {}   forgets the network and the rigs, so that their memory is free

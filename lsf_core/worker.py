@@ -30,6 +30,7 @@ from .audio import SAMPLE_RATE, check_speech, load_audio
 from .edits import EditSettings, edit_settings
 from .errors import AudioError, Cancelled, MeshError
 from .failures import disk_failure, explain, out_of_gpu_memory
+from .feeling import spoken_frames
 from .motion import frame_count
 from .protocol import Event, ProtocolError, Request
 
@@ -186,6 +187,7 @@ class Worker:
         fps, frames = float(params["fps"]), params.get("frames")
         if frames is None:
             frames = frame_count(len(audio) / SAMPLE_RATE / speed, fps)
+        reference = _reference_of(params.get("emotion_from"))
         identity = None
         if params.get("vertices"):
             progress(0.05, "Reading the face")
@@ -200,6 +202,8 @@ class Worker:
                 seed=int(params["seed"]),
                 temperature=float(params["temperature"]),
                 progress=_part(progress, 0.2, 1.0),
+                emotion_from=reference,
+                emotion_mix=params.get("emotion_mix"),
             )
 
         raw, warnings = self._with_model(take, progress)
@@ -364,6 +368,17 @@ def _speech_of(params: dict[str, Any]) -> tuple[np.ndarray, float]:
     )
     check_speech(audio, params.get("audio_name", "The sound"))
     return audio, speed
+
+
+def _reference_of(sound: dict[str, Any] | None) -> tuple[np.ndarray, int] | None:
+    """The samples and rate of a job's emotion reference, once it is sure that somebody speaks in it."""
+    if sound is None:
+        return None
+    audio, _ = _stretch(
+        sound["audio"], float(sound.get("offset", 0.0)), sound.get("duration"), sound.get("content_seconds")
+    )
+    spoken_frames(audio, sound.get("audio_name", sound["audio"]))
+    return audio, SAMPLE_RATE
 
 
 def _stretch(
