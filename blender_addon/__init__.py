@@ -28,6 +28,7 @@ from . import (
     operators,
     panel,
     panel_edits,
+    panel_engine,
     panel_lines,
     panel_takes,
     preferences,
@@ -37,7 +38,7 @@ from . import (
 )
 
 MODULES = (properties, preferences, setup_operators, engine, operators, take_operators, edits, edit_operators, fbx,
-           panel, panel_takes, panel_edits, panel_lines)
+           panel, panel_takes, panel_edits, panel_lines, panel_engine)
 
 
 def register() -> None:

@@ -9,7 +9,7 @@ import bpy
 import pytest
 from conftest import add_strip
 
-from blender_addon import fbx, job, operators, panel, panel_edits, panel_lines, panel_takes, preferences
+from blender_addon import fbx, job, operators, panel, panel_edits, panel_engine, panel_lines, panel_takes, preferences
 from blender_addon.shared import edits as core
 
 
@@ -64,7 +64,7 @@ class Notes:
         return " ".join(self.of("label"))
 
 
-SECTIONS = (*panel.CLASSES, *panel_takes.CLASSES, *panel_edits.CLASSES, *panel_lines.PANELS)
+SECTIONS = (*panel.CLASSES, *panel_takes.CLASSES, *panel_edits.CLASSES, *panel_lines.PANELS, *panel_engine.CLASSES)
 
 
 def drawn(space: str = "VIEW_3D") -> Notes:

@@ -359,3 +359,25 @@ def test_half_an_hour_of_speech(ball_scene, ball, fake_engine, temp, tmp_path):
     take = keys.take_settings(keys.active_take(ball))
     assert take["frames"] == 54000
     assert keyed(ball)["jawOpen"][-1, 0] == 54000
+
+
+def test_messages_bring_the_buttons_that_mend_them(scene, ball, monkeypatch, tmp_path):
+    """As the panel draws them: the reason why Animate is grey, and below it what to press."""
+    from test_panel import Notes
+
+    from blender_addon import operators, panel
+
+    scene.lsf.audio_path = str(SPEECH)
+    monkeypatch.setenv("LSF_ENGINE_PYTHON", "/no/such/python")
+    monkeypatch.setattr(engine, "_engine", None)
+    reason = operators.disabled_reason(bpy.context)
+    assert "'/no/such/python'" in reason
+    notes = Notes()
+    panel.draw_message(notes, reason, "INFO")
+    assert notes.of("operator") == ["lsf.show_preferences"]
+    monkeypatch.delenv("LSF_ENGINE_PYTHON")
+    with pytest.raises(engine.Problem, match="No engine is set up") as caught:
+        engine.find_python("", tmp_path, tmp_path)
+    notes = Notes()
+    panel.draw_message(notes, str(caught.value), "ERROR")
+    assert notes.of("operator") == ["lsf.setup_engine", "lsf.show_preferences"]

@@ -126,7 +126,8 @@ class Desktop:
     def screenshot(self, path: Path) -> Path:
         """The whole screen as PNG, taken from outside Blender, with the mouse out of the way."""
         self.xdotool("mousemove", SIZE[0] // 4, SIZE[1] - 150)
-        time.sleep(0.3)  # the last redraw
+        self.tell("for area in bpy.context.window_manager.windows[0].screen.areas: area.tag_redraw()")
+        time.sleep(1.0)  # panels take a moment to glide into place
         with open(path, "wb") as file:
             subprocess.run(["chroot", str(self.debian), "import", "-window", "root", "png:-"], stdout=file,
                            env=self._variables(), check=True)
