@@ -19,7 +19,7 @@ from .feeling import AS_HEARD, Feeling, emotion_shares, spoken_frames
 from .motion import Motion
 from .network import LSFNetwork
 from .rawtake import RawTake
-from .sampling import gumbel_noise, varied
+from .sampling import gumbel_noise, mean_draw, varied
 from .speech import SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "lsf-animation.safetensors"
@@ -152,8 +152,8 @@ class Animator:
 
     def _window(self, features: SpeechFeatures, identity: Tensor, feelings: Sequence[Feeling], temperature: float,
                 gumbel: Tensor | None) -> np.ndarray:
-        """Deliveries of a batch of windows, (B, D, T, 52): neutral and as felt, and with gumbel both sampled, too."""
-        count, network = len(identity), self.network
+        """Deliveries of a batch of windows, (B, D, T, 52): neutral and as felt, see `raw_take_of`."""
+        count, network, prior = len(identity), self.network, self.network.prior
         feel = torch.arange(2 * count, device=self.device) >= count
         asked: dict[str, Tensor] = {}
         if any(f.reference is not None for f in feelings):
@@ -168,11 +168,11 @@ class Animator:
             asked["mix"] = torch.from_numpy(shares).to(self.device).repeat(2, 1)
         twice = SpeechFeatures(features.articulation.repeat(2, 1, 1), features.emotion.repeat(2, 1, 1))
         latent = network.latent(twice, identity.repeat(2, 1), feel=feel, **asked)
-        motions = [network.prior.decode(network.prior.quantise(latent))]
+        latents = [prior.quantise(latent)]
         if gumbel is not None:
-            drawn = network.prior.quantise(latent, temperature, gumbel.repeat(2, 1, 1, 1))
-            motions.append(network.prior.decode(drawn))
-        parts = [part for motion in motions for part in motion.float().split(count)]
+            latents.append(prior.quantise(latent, temperature, gumbel.repeat(2, 1, 1, 1)))
+            latents.append(mean_draw(prior, latent, temperature))
+        parts = [part for made in latents for part in prior.decode(made).float().split(count)]
         return torch.stack(parts, 1).cpu().numpy()
 
 
@@ -211,10 +211,11 @@ class Accumulator:
 
 
 def raw_take_of(deliveries: np.ndarray, samples: np.ndarray) -> RawTake:
-    """The take of a clip's deliveries (D, F, 52): neutral and as felt, then both sampled if the take is drawn."""
+    """The take of a clip's deliveries (D, F, 52): neutral and felt; where it is sampled, both as drawn and as their
+    mean draw, too."""
     neutral, felt = deliveries[:2]
     if len(deliveries) > 2:
-        neutral, felt = varied(neutral, deliveries[2]), varied(felt, deliveries[3])
+        neutral, felt = varied(*deliveries[::2]), varied(*deliveries[1::2])
     return RawTake.of(neutral, felt, samples)
 
 

@@ -2,6 +2,9 @@
 
 A code stands for the whole face, so another code is another mouth, too. Takes should differ in performance, not in
 articulation: the likeliest take says the words, the sampled one plays them.
+
+Many codes lie about as near as the nearest one, and most of them stand for calmer faces: a sampled take loses a third
+of its feeling. So what counts is how it differs from the mean of all that could have been drawn.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from torch import Tensor
 
 from .arkit import ARKIT_NAMES
 from .filters import gaussian
-from .lips import keep_closures, keep_gap
-from .network import LSFNetwork
+from .lips import keep_gap
+from .network import LSFNetwork, MotionPrior
 
 HOLD = 20
 """Frames between independent draws: 0.4 s, about two syllables."""
@@ -45,12 +48,18 @@ def gumbel_noise(seed: int, start: int, length: int, network: LSFNetwork) -> Ten
     return -(-torch.special.log_ndtr(normal)).clamp_min(1e-30).log()
 
 
-def varied(likeliest: np.ndarray, sampled: np.ndarray) -> np.ndarray:
-    """The words of one take with the play of another, both (F, 52) weights at 50 Hz.
+def mean_draw(prior: MotionPrior, latent: Tensor, temperature: float) -> Tensor:
+    """The mean (B, T, L) of all latents that `prior.quantise` may draw for `latent` (B, T, L) at this temperature."""
+    share = (-prior.distances(latent) / temperature).softmax(-1)
+    return torch.einsum("btgc,gcd->btgd", share, prior.quantiser.codebook.float()).flatten(2)
 
-    The shapes of PLAYED come from `sampled`, as far as they differ for longer than a sound lasts; the lips open and
-    close as in `likeliest`.
+
+def varied(likeliest: np.ndarray, sampled: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The words of the likeliest take with the play of a sampled one; all (F, 52) weights at 50 Hz.
+
+    mean: the take of `mean_draw`. The shapes of PLAYED move by what `sampled` has over it, as far as that lasts longer
+    than a sound; the lips open and close as in `likeliest`.
     """
     take = likeliest.copy()
-    take[:, PLAYED] += gaussian(sampled - likeliest, _SMOOTHING)[:, PLAYED]
-    return keep_closures(keep_gap(take, likeliest), np.clip(likeliest, 0.0, 1.0)).astype(np.float32)
+    take[:, PLAYED] += gaussian(sampled - mean, _SMOOTHING)[:, PLAYED]
+    return keep_gap(take, likeliest).astype(np.float32)
