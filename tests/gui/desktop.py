@@ -64,7 +64,7 @@ class Desktop:
                                        "--python", str(remote), "--", str(mailbox))
         with open(self.home / "blender.log", "w") as log:
             self._blender = subprocess.Popen(command, env=self._variables(), stdout=log, stderr=log)
-        self.tell("value = bpy.app.version_string", within=90)
+        self.tell("value = bpy.app.version_string", within=150)
 
     def close(self) -> None:
         """End Blender and the screen."""
@@ -73,14 +73,14 @@ class Desktop:
                 process.kill()
                 process.wait()
 
-    def quit(self, within: float = 20.0) -> None:
+    def quit(self, within: float = 60.0) -> None:
         """Let Blender quit by itself, as its menu does, without asking."""
         assert self._blender
         self.tell("bpy.app.timers.register(lambda: bpy.ops.wm.quit_blender() and None, first_interval=0.2)")
         self._blender.wait(within)
 
     # -- asking Blender ---------------------------------------------------------------------------------------------
-    def tell(self, code: str, within: float = 30.0) -> Any:
+    def tell(self, code: str, within: float = 150.0) -> Any:
         """Run `code` in Blender between two of its events; what it assigned to `value`."""
         mailbox = self.home / "mailbox"
         half, todo = mailbox / "half", mailbox / f"{self._asked}.py"
@@ -93,7 +93,7 @@ class Desktop:
         assert "error" not in said, said.get("error")
         return said["value"]
 
-    def wait_until(self, expression: str, within: float = 60.0) -> None:
+    def wait_until(self, expression: str, within: float = 180.0) -> None:
         """Wait until `expression` is true in Blender."""
         wait_for(lambda: self.tell(f"value = bool({expression})"), within, lambda: f"never true: {expression}")
 
