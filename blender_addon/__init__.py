@@ -28,6 +28,7 @@ from . import (
     operators,
     panel,
     panel_edits,
+    panel_emotion,
     panel_engine,
     panel_lines,
     panel_takes,
@@ -38,7 +39,7 @@ from . import (
 )
 
 MODULES = (properties, preferences, setup_operators, engine, operators, take_operators, edits, edit_operators, fbx,
-           panel, panel_takes, panel_edits, panel_lines, panel_engine)
+           panel, panel_emotion, panel_takes, panel_edits, panel_lines, panel_engine)
 
 
 def register() -> None:

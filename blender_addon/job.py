@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -56,6 +57,8 @@ class _Part:
     order: Order
     mesh: _Mesh
     speech: _Speech
+    feeling: strips.Speech | None
+    """The recording whose emotion it takes."""
     motion: writing.Motion | None = None
 
 
@@ -96,15 +99,20 @@ class Job:
     def _read(self, context: bpy.types.Context, orders: list[Order]) -> Iterator[_Part]:
         meshes: dict[str, _Mesh] = {}
         speeches: dict[strips.Choice, _Speech] = {}
+        feelings: dict[strips.Choice | None, strips.Speech | None] = {None: None}
         for one in orders:
             if one.choice not in speeches:
                 folder = self._folder / f"sound{len(speeches)}"
                 folder.mkdir()
                 sound = strips.speech_of(context, context.scene, folder, one.choice)
                 speeches[one.choice] = _Speech(sound, sound.frames)
+            if one.feeling not in feelings:
+                folder = self._folder / f"feeling{len(feelings)}"
+                folder.mkdir()
+                feelings[one.feeling] = strips.speech_of(context, context.scene, folder, one.feeling, whole=True)
             if one.target not in meshes:
                 meshes[one.target] = self._read_mesh(_object(one.target, context.scene), len(meshes))
-            yield _Part(one, meshes[one.target], speeches[one.choice])
+            yield _Part(one, meshes[one.target], speeches[one.choice], feelings[one.feeling])
 
     def _read_mesh(self, target: bpy.types.Object, number: int) -> _Mesh:
         data = mesh_io.read(target)
@@ -169,10 +177,8 @@ class Job:
         step, part = self._steps[0]
         if self._engine.versions and not self._cancelled:
             self.text = self._about(STEPS[step])
-        sound = part.speech.sound
+        sound, speech = part.speech.sound, _told(part.speech.sound)
         mesh = {"folder": str(self._folder), **part.mesh.files}
-        speech = {"audio": sound.path, "audio_name": f"The sound '{sound.name}'", "offset": sound.offset,
-                  "duration": sound.duration, "content_seconds": sound.content_seconds}
         if step == "listen":
             self._request = self._engine.ask("listen", **speech)
         elif step == "rig":
@@ -180,6 +186,8 @@ class Job:
         else:
             motion = {"fps": sound.fps, "frames": part.speech.frames, "seed": part.order.seed,
                       "edits": part.order.edits, **part.order.performance}
+            if part.feeling is not None:
+                motion["emotion_from"] = _told(part.feeling)
             self._request = self._engine.ask("animate", **mesh, **speech, **motion)
 
     def _handle(self, event: protocol.Event) -> None:
@@ -269,6 +277,12 @@ def _object(name: str, scene: bpy.types.Scene) -> bpy.types.Object:
     if reason:
         raise Problem(reason)
     return target
+
+
+def _told(sound: strips.Speech) -> dict[str, Any]:
+    """A stretch of sound, as the engine is told of it."""
+    return {"audio": sound.path, "audio_name": f"The sound '{sound.name}'", "offset": sound.offset,
+            "duration": sound.duration, "content_seconds": sound.content_seconds}
 
 
 def _first_of_each(parts: list[_Part], what: str) -> list[_Part]:

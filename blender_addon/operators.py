@@ -176,6 +176,19 @@ class LSF_OT_animate_lines(_MakesTakes, bpy.types.Operator):
         return order.checked(context, order.line_pairs(context.scene))
 
 
+class LSF_OT_animate_emotions(_MakesTakes, bpy.types.Operator):
+    bl_idname = "lsf.animate_emotions"
+    bl_label = "One Take of Each"
+    bl_description = "Make seven takes of the same speech, each in one of the named emotions, to be compared"
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        return disabled_reason(context)
+
+    def orders(self, context: bpy.types.Context) -> list[Order]:
+        return order.one_of_each(context)
+
+
 class LSF_OT_regenerate(_MakesTakes, bpy.types.Operator):
     bl_idname = "lsf.regenerate"
     bl_label = "Make Again"
@@ -268,8 +281,8 @@ def redraw(context: bpy.types.Context) -> None:
                 area.tag_redraw()
 
 
-CLASSES = (LSF_OT_animate, LSF_OT_animate_lines, LSF_OT_regenerate, LSF_OT_cancel, LSF_OT_stop_engine,
-           LSF_OT_copy_report)
+CLASSES = (LSF_OT_animate, LSF_OT_animate_lines, LSF_OT_animate_emotions, LSF_OT_regenerate, LSF_OT_cancel,
+           LSF_OT_stop_engine, LSF_OT_copy_report)
 
 
 def register() -> None:

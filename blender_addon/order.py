@@ -6,14 +6,14 @@ that is to be made again. They hold names rather than Blender's objects, which a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import bpy
 
 from . import keys, mesh_io, strips
 from .report import Problem
-from .shared import edits, errors
+from .shared import arkit, edits, errors
 from .strips import Choice
 
 Pair = tuple["bpy.types.Object | None", Choice]
@@ -30,6 +30,10 @@ class Order:
     edits: dict[str, Any]
     """Of the take: lsf_core.edits.EditSettings.to_dict()."""
     performance: dict[str, Any] = field(default_factory=dict)
+    feeling: Choice | None = None
+    """The recording whose emotion the take shows; None: the speech's own."""
+    label: str = ""
+    """What the take is called, instead of take."""
 
 
 def panel_pairs(scene: bpy.types.Scene) -> list[Pair]:
@@ -50,7 +54,23 @@ def refusal(context: bpy.types.Context, pairs: list[Pair]) -> str | None:
         reason = mesh_io.refusal(target, context.scene) or strips.refusal(context, context.scene, choice)
         if reason:
             return reason
-    return None
+    feeling = feeling_of(context.scene)
+    reason = strips.refusal(context, context.scene, feeling) if feeling else None
+    return f"Emotion: {reason}" if reason else None
+
+
+def feeling_of(scene: bpy.types.Scene) -> Choice | None:
+    """The recording that the panel takes the emotion from; None for the speech's own."""
+    chosen = scene.lsf.feeling
+    if not (chosen.strip_name or chosen.audio_path):
+        return None
+    return Choice(chosen.strip_name, "" if chosen.strip_name else chosen.audio_path)
+
+
+def mix_of(scene: bpy.types.Scene) -> dict[str, float]:
+    """The panel's mix of named emotions, without those at 0."""
+    weights = {name: getattr(scene.lsf.feeling, name) for name in arkit.EMOTIONS}
+    return {name: round(weight, 4) for name, weight in weights.items() if weight > 0}
 
 
 def checked(context: bpy.types.Context, pairs: list[Pair]) -> list[Order]:
@@ -58,10 +78,18 @@ def checked(context: bpy.types.Context, pairs: list[Pair]) -> list[Order]:
     reason = refusal(context, pairs)
     if reason:
         raise Problem(reason)
-    scene, settings = context.scene, context.scene.lsf
-    return [Order(target.name, choice, settings.seed + number, edits_of_new_take(scene, target).to_dict(),
-                  {"temperature": settings.temperature})
+    scene, settings, mix = context.scene, context.scene.lsf, mix_of(context.scene)
+    performance = {"temperature": settings.temperature, **({"emotion_mix": mix} if mix else {})}
+    return [Order(target.name, choice, settings.seed + number, edits_of_new_take(scene, target).to_dict(), performance,
+                  feeling_of(scene))
             for target, choice in pairs for number in range(settings.variations) if target is not None]
+
+
+def one_of_each(context: bpy.types.Context) -> list[Order]:
+    """The panel's mesh and speech once in each named emotion. Raises Problem."""
+    first = checked(context, panel_pairs(context.scene))[0]
+    return [replace(first, feeling=None, label=name, performance={**first.performance, "emotion_mix": {name: 1.0}})
+            for name in arkit.EMOTIONS]
 
 
 def edits_of_new_take(scene: bpy.types.Scene, target: bpy.types.Object | None) -> Any:
@@ -91,13 +119,13 @@ def again(take: bpy.types.Action, target: bpy.types.Object, seed: int | None = N
         raise Problem(f"The take '{take.name}' does not tell what it was made of. Press Animate for a new one.")
     choice = Choice(str(source.get("strip", "")), str(source.get("audio_path", "")),
                     float(source.get("start_frame", 1.0)))
+    feeling = made.get("feeling")
     return Order(target.name, choice, int(made["seed"]) if seed is None else seed, edits_of_take(take).to_dict(),
-                 dict(made.get("performance", {})))
+                 dict(made.get("performance", {})), Choice(**feeling) if feeling else None, made.get("label", ""))
 
 
 def settings_of(order: Order, speech: strips.Speech) -> dict[str, Any]:
     """What a take keeps of its order, as plain values."""
-    choice = speech.choice
-    source = {"strip": choice.strip, "audio_path": choice.audio_path, "start_frame": choice.start_frame}
     return {"seed": order.seed, "edits": order.edits, "performance": order.performance, "target": order.target,
-            "speech": speech.name, "source": source, "sound_frame": speech.sound_frame, "fps": speech.fps}
+            "speech": speech.name, "source": asdict(speech.choice), "sound_frame": speech.sound_frame,
+            "fps": speech.fps, "feeling": order.feeling and asdict(order.feeling), "label": order.label}

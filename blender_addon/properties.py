@@ -50,6 +50,31 @@ class LSFLine(bpy.types.PropertyGroup):
     )
 
 
+def _mix(name: str) -> Any:
+    return FloatProperty(name=name.capitalize(), default=0.0, min=0.0, max=1.0,
+                         description="Share of this emotion. What all shares lack to 1 is felt as it is heard")
+
+
+class LSFFeeling(bpy.types.PropertyGroup):
+    """Whose emotion the takes show, and named emotions mixed in; one property for each of lsf_core.arkit.EMOTIONS."""
+
+    strip_name: StringProperty(
+        name="From Strip", search=_strip_names,
+        description="Feel as the voice in this strip does: say this as she says that. Empty: as the speech itself",
+    )
+    audio_path: StringProperty(
+        name="From File", subtype="FILE_PATH", options={"ANIMATABLE", *compat.blend_relative()},
+        description="Feel as the voice in this recording does, where no strip is chosen",
+    )
+    neutral: _mix("neutral")
+    angry: _mix("angry")
+    happy: _mix("happy")
+    sad: _mix("sad")
+    fear: _mix("fear")
+    disgust: _mix("disgust")
+    surprise: _mix("surprise")
+
+
 class LSFSettings(bpy.types.PropertyGroup):
     target: PointerProperty(
         name="Mesh", type=bpy.types.Object, poll=_is_mesh,
@@ -83,6 +108,7 @@ class LSFSettings(bpy.types.PropertyGroup):
         name="Emotion", default=1.0, min=0.0, max=2.0,
         description="How much of the emotion in the voice shows on the face. 0: neutral delivery",
     )
+    feeling: PointerProperty(type=LSFFeeling)
     edits: BoolProperty(
         name="Blinks and Rest", default=True,
         description="Add what speech does not tell: blinks, small eye movements, and rest before and after the strip",
@@ -131,6 +157,7 @@ def register() -> None:
     for handlers in HANDLERS:
         handlers.append(_forget)
     bpy.utils.register_class(LSFLine)
+    bpy.utils.register_class(LSFFeeling)
     bpy.utils.register_class(LSFSettings)
     bpy.types.Scene.lsf = PointerProperty(type=LSFSettings)
 
@@ -141,4 +168,5 @@ def unregister() -> None:
     _messages.clear()
     del bpy.types.Scene.lsf
     bpy.utils.unregister_class(LSFSettings)
+    bpy.utils.unregister_class(LSFFeeling)
     bpy.utils.unregister_class(LSFLine)

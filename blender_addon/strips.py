@@ -99,15 +99,19 @@ def refusal(context: bpy.types.Context, scene: bpy.types.Scene, choice: Choice |
     return None
 
 
-def speech_of(context: bpy.types.Context, scene: bpy.types.Scene, folder: Path, choice: Choice | None = None) -> Speech:
-    """What is chosen (None: in the panel). Packed sounds are written into `folder`. Raises Problem."""
+def speech_of(context: bpy.types.Context, scene: bpy.types.Scene, folder: Path, choice: Choice | None = None,
+              whole: bool = False) -> Speech:
+    """What is chosen (None: in the panel). Packed sounds are written into `folder`. Raises Problem.
+
+    whole: the strip's whole stretch, even where only the scene's frame range is to be animated.
+    """
     choice = choice or choice_of(scene.lsf)
     reason = refusal(context, scene, choice)
     if reason:
         raise Problem(reason)
     strip = find(context, scene, choice.strip) if choice.strip else None
     if strip is not None:
-        span = (scene.frame_start, scene.frame_end + 1) if scene.lsf.frame_range_only else None
+        span = (scene.frame_start, scene.frame_end + 1) if scene.lsf.frame_range_only and not whole else None
         return speech_of_strip(strip, strip.id_data, folder, span)
     path = os.path.normpath(bpy.path.abspath(choice.audio_path))
     first = math.floor(choice.start_frame)  # keys lie on whole frames; what the sound is later is silence before it

@@ -152,6 +152,12 @@ def notes(take: bpy.types.Action) -> list[str]:
     emotion = edits.get("emotion", 1.0) if isinstance(edits, dict) else made.get("emotion_strength", 1.0)
     lines = [f"'{made.get('speech', '?')}', frames {first} to {first + frames - 1}",
              f"Seed {made.get('seed', '?')}, emotion {emotion:.2f}, variation {how.get('temperature', 0.0):.2f}"]
+    felt = [f"{name} {share:.2f}" for name, share in how.get("emotion_mix", {}).items()]
+    feeling = made.get("feeling")
+    if feeling:
+        felt.insert(0, f"as '{feeling.get('strip') or feeling.get('audio_path')}'")
+    if felt:
+        lines.append(f"Feels {', '.join(felt)}")
     if made.get("checkpoint"):
         lines.append(f"Network {made['checkpoint']}")
     if made.get("hand_keys"):

@@ -93,9 +93,9 @@ def _write_one(scene: bpy.types.Scene, result: Result) -> tuple[keys.Take, list[
     mask = None
     if scene.lsf.key_style == curves.SPARSE:
         mask = sparse_mask(made.names, made.weights, result.speech.fps)[:, chosen]
-    take = keys.write_take(
-        target, f"{result.speech.name} take {number}", [made.names[i] for i in chosen], made.weights[:, chosen],
-        result.speech.start_frame, {**result.settings, "number": number}, mask, made.raw)
+    name = f"{result.speech.name} {result.settings['label'] or 'take'} {number}"
+    take = keys.write_take(target, name, [made.names[i] for i in chosen], made.weights[:, chosen],
+                           result.speech.start_frame, {**result.settings, "number": number}, mask, made.raw)
     warned = [f"The Action '{take.set_aside}' was active before; it is kept, and no longer plays."] \
         if take.set_aside else []
     return take, warned
@@ -121,7 +121,8 @@ def _summary(takes: list[keys.Take], results: list[Result], made: int) -> str:
 
 def _alike(results: list[Result]) -> bool:
     """Whether variations were asked for of which the network makes the same performance."""
-    steady = [(r.target.name, r.speech.choice) for r in results if not r.settings["performance"].get("temperature")]
+    steady = [(r.target.name, r.speech.choice, str(r.settings["performance"])) for r in results
+              if not r.settings["performance"].get("temperature")]
     return len(set(steady)) < len(steady)
 
 

@@ -9,7 +9,19 @@ import bpy
 import pytest
 from conftest import add_strip
 
-from blender_addon import fbx, job, operators, panel, panel_edits, panel_engine, panel_lines, panel_takes, preferences
+from blender_addon import (
+    fbx,
+    job,
+    operators,
+    panel,
+    panel_edits,
+    panel_emotion,
+    panel_engine,
+    panel_lines,
+    panel_takes,
+    preferences,
+)
+from blender_addon.shared import arkit
 from blender_addon.shared import edits as core
 
 
@@ -64,7 +76,8 @@ class Notes:
         return " ".join(self.of("label"))
 
 
-SECTIONS = (*panel.CLASSES, *panel_takes.CLASSES, *panel_edits.CLASSES, *panel_lines.PANELS, *panel_engine.CLASSES)
+SECTIONS = (*panel.CLASSES, *panel_emotion.CLASSES, *panel_takes.CLASSES, *panel_edits.CLASSES, *panel_lines.PANELS,
+            *panel_engine.CLASSES)
 
 
 def drawn(space: str = "VIEW_3D") -> Notes:
@@ -94,6 +107,7 @@ def test_every_strength_of_the_core_has_its_slider_and_its_place():
     placed = [name for group in panel_edits.GROUPS.values() for name in group]
     sliders = bpy.context.window_manager.lsf_edits.bl_rna.properties
     assert sorted(placed) == sorted(core.STRENGTHS) == sorted({*core.STRENGTHS} & {*sliders.keys()})
+    assert {*arkit.EMOTIONS} <= {*bpy.context.scene.lsf.feeling.bl_rna.properties.keys()}
 
 
 def test_it_says_why_animate_is_grey(scene, head):
@@ -114,7 +128,7 @@ def test_it_says_that_no_engine_is_set_up(ball_scene, monkeypatch):
 def test_nothing_speaks_against_a_scene_that_is_ready(ball_scene):
     assert operators.disabled_reason(bpy.context) is None
     assert "chosen" not in drawn().text
-    assert ("audio_path" in drawn().of("prop")) == (not ball_scene.lsf.strip_name)
+    assert ("start_frame" in drawn().of("prop")) == (not ball_scene.lsf.strip_name)
 
 
 def test_every_reason_for_grey_is_the_tooltip_too(scene, monkeypatch):
