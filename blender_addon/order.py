@@ -11,7 +11,7 @@ from typing import Any
 
 import bpy
 
-from . import keys, mesh_io, strips
+from . import keys, mesh_io, presets, strips
 from .report import Problem
 from .shared import arkit, edits, errors
 from .strips import Choice
@@ -79,8 +79,9 @@ def checked(context: bpy.types.Context, pairs: list[Pair]) -> list[Order]:
     if reason:
         raise Problem(reason)
     scene, settings, mix = context.scene, context.scene.lsf, mix_of(context.scene)
+    wanted = edits_of_new_take(scene).to_dict()
     performance = {"temperature": settings.temperature, **({"emotion_mix": mix} if mix else {})}
-    return [Order(target.name, choice, settings.seed + number, edits_of_new_take(scene, target).to_dict(), performance,
+    return [Order(target.name, choice, settings.seed + number, wanted, performance,
                   feeling_of(scene))
             for target, choice in pairs for number in range(settings.variations) if target is not None]
 
@@ -92,14 +93,15 @@ def one_of_each(context: bpy.types.Context) -> list[Order]:
             for name in arkit.EMOTIONS]
 
 
-def edits_of_new_take(scene: bpy.types.Scene, target: bpy.types.Object | None) -> Any:
-    """Edits that a take starts with: the active take's, with the panel's emotion; none if they are switched off."""
+def edits_of_new_take(scene: bpy.types.Scene) -> Any:
+    """EditSettings that a take starts with: the panel's preset, its emotion times the panel's; none if switched off.
+
+    Raises Problem for a preset that there is not any more.
+    """
     settings = scene.lsf
-    if not settings.edits:
-        return edits.edit_settings(settings.emotion_strength, edits=False)
-    active = keys.active_take(target)
-    start = edits_of_take(active) if active is not None else edits.DEFAULT
-    return replace(edits.DEFAULT if start == edits.NONE else start, emotion=settings.emotion_strength)
+    start = presets.load(settings.preset) if settings.edits else edits.NONE
+    strongest = edits.settings.MAX_STRENGTH
+    return replace(start, emotion=min(start.emotion * settings.emotion_strength, strongest))
 
 
 def edits_of_take(take: bpy.types.Action) -> Any:

@@ -88,6 +88,8 @@ def draw_settings(layout: Any, context: bpy.types.Context) -> None:
     column.prop(settings, "variations")
     column.prop(settings, "key_style")
     column.prop(settings, "edits")
+    if settings.edits:
+        column.prop(settings, "preset")
     column.prop(settings, "extend_frame_range")
     if settings.strip_name:
         column.prop(settings, "frame_range_only")

@@ -29,6 +29,11 @@ def own() -> list[str]:
     return sorted(path.name.removesuffix(SUFFIX) for path in here.glob(f"*{SUFFIX}")) if here.is_dir() else []
 
 
+def matching(typed: str) -> list[str]:
+    """Names of all presets that hold what was typed, the add-on's first."""
+    return [name for name in dict.fromkeys((*edits.PRESETS, *own())) if typed.lower() in name.lower()]
+
+
 def load(name: str) -> Any:
     """The EditSettings of a preset by its name; the artist's come before ours. Raises Problem."""
     path = _path(name)

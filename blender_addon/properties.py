@@ -16,7 +16,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import compat, curves, strips, takes
+from . import compat, curves, presets, strips, takes
 
 
 def _is_mesh(_self: Any, candidate: bpy.types.Object) -> bool:
@@ -112,6 +112,10 @@ class LSFSettings(bpy.types.PropertyGroup):
     edits: BoolProperty(
         name="Blinks and Rest", default=True,
         description="Add what speech does not tell: blinks, small eye movements, and rest before and after the strip",
+    )
+    preset: StringProperty(
+        name="Edits", default="Natural", search=lambda self, context, typed: presets.matching(typed),
+        description="Preset of edits that new takes start with; each take's own can be changed under Edits",
     )
     variations: IntProperty(
         name="Takes", default=1, min=1, max=20,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import error_of, keyed
 
-from blender_addon import compare, compat, curves, edits, keys, presets, takes, writing
+from blender_addon import compare, compat, curves, edits, keys, order, presets, takes, writing
 from blender_addon.report import Problem
 from blender_addon.shared import arkit, rawtake, sparse
 from blender_addon.shared import edits as core
@@ -257,6 +257,10 @@ def test_presets_are_kept_passed_on_and_never_run(scene, face, take, preset_fold
     assert presets.own() == ["Grumpy", "Grumpy old man"]
     bpy.ops.lsf.remove_preset(name="Grumpy")
     assert presets.own() == ["Grumpy old man"]
+    scene.lsf.preset, scene.lsf.emotion_strength = "Grumpy old man", 0.5
+    assert order.edits_of_new_take(scene) == replace(core.DEFAULT, emotion=0.85, gain={"jawOpen": 0.8})
+    scene.lsf.edits = False
+    assert order.edits_of_new_take(scene) == replace(core.NONE, emotion=0.5)
     passed.write_text("import os")
     assert "is no preset of edits" in error_of(lambda: bpy.ops.lsf.import_preset(filepath=str(passed)))
     assert "cannot be the name" in error_of(lambda: bpy.ops.lsf.save_preset(name="../x"))
