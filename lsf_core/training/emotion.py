@@ -132,7 +132,7 @@ def brow_beats(beats: np.ndarray, level: np.ndarray, speech: np.ndarray, seed: i
     Sizes: public speakers' brows spread by 0.10 (browInnerUp) and 0.14 (browDown) over time (styletalk's tracks).
     """
     out = np.zeros((len(beats), len(ARKIT_NAMES)))
-    inner, outer, down = np.random.default_rng(seed + 1).uniform([0.20, 0.08, 0.15], [0.40, 0.22, 0.45])
+    inner, outer, down = np.random.default_rng(seed + 1).uniform([0.25, 0.10, 0.20], [0.50, 0.28, 0.60])
     out[:, INDEX["browInnerUp"]] = inner * beats
     effort = _slow(level, 1.2)
     mean = float(effort[speech].mean()) if speech.any() else 1.0

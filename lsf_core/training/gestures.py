@@ -96,7 +96,7 @@ class GestureConstants:
     round: Dominance = Dominance(0.062, 0.32, 0.005, 1.9, 0.52, 3.0, 0.005, 9.0, eager=1.2, eager_half=0.04)
     spread: Dominance = Dominance(0.060, 0.70, 0.020, 2.0, 1.2, 2.0, 0.10, 6.0)
     tongue: Dominance = Dominance(0.030, 0.4, 0.000, 2.0, 1.0, 0.6, 0.02, 10.0)
-    opening: float = 0.85  # jaw and lips of a calm speaker, as a factor on the tables
+    opening: float = 0.79  # jaw and lips of a calm speaker, as a factor on the tables
     loudness: float = 0.60  # share of jaw and lip opening that follows loudness
     primary_stress: float = 1.15  # opening of a vowel with primary, secondary, no stress (all 1 where unknown)
     secondary_stress: float = 1.05

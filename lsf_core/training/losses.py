@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..arkit import INDEX
+from ..arkit import ARKIT_NAMES, INDEX
 from ..lips import GAP_ROW
 from .windows import Batch
 
@@ -39,11 +39,15 @@ class MotionLoss(nn.Module):
 
     basis: Tensor
     gap_row: Tensor
+    shape: Tensor
 
     def __init__(self, basis: Tensor, loss: LossWeights) -> None:
         super().__init__()
         self.loss = loss
         self.register_buffer("basis", basis.flatten(1))
+        # Rounding moves few vertices and is read at once: an o with slack lips is an a.
+        self.register_buffer("shape", torch.ones(len(ARKIT_NAMES)))
+        self.shape[[INDEX[name] for name in ("mouthPucker", "mouthFunnel")]] = 2.0
         self.register_buffer("gap_row", torch.as_tensor(GAP_ROW, dtype=torch.float32) / 10)
 
     def forward(self, motion: Tensor, target: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -57,7 +61,7 @@ class MotionLoss(nn.Module):
         gap, goal = motion @ self.gap_row, target @ self.gap_row
         shut, apart = F.relu(gap) * batch.closure, F.relu(0.7 * goal - gap) * batch.vowel
         return {
-            "weight": w.weight * error.abs().mean() * 10,
+            "weight": w.weight * (error.abs() * self.shape).mean() * 10,
             "velocity": w.velocity * error.diff(dim=1).abs().mean() * 10,
             "vertex": w.vertex * (vertices.square().sum(-1) + 1e-6).sqrt().mean() * 10,
             "closure": w.closure * shut.sum() / batch.closure.sum().clamp_min(1) * 10,
@@ -65,9 +69,11 @@ class MotionLoss(nn.Module):
         }
 
 
-def target_of(batch: Batch, felt: Tensor) -> Tensor:
-    """Emotional motion where felt (B,), neutral delivery elsewhere."""
-    return torch.where(felt[:, None, None], batch.emotional, batch.neutral)
+def target_of(batch: Batch, felt: Tensor, strength: Tensor | None = None) -> Tensor:
+    """Emotional motion where felt (B,), neutral delivery elsewhere; what the feeling adds times strength (B,)."""
+    added = batch.emotional - batch.neutral
+    share = felt.float() if strength is None else felt * strength
+    return (batch.neutral + share[:, None, None] * added).clamp(0, 1)
 
 
 def face_basis(points: int = 600, seed: int = 0) -> Tensor:

@@ -123,6 +123,14 @@ class Mixture:
         first, *others = self.shares.values()
         return max(1, round(count * first / (first + sum(others) + self.silence_share)))
 
+    def calm_in(self, windows: Batch) -> Tensor:
+        """(B,): for each window a random acted or real one of this batch without a feeling; itself if there is none."""
+        acted = torch.arange(len(windows.emotion), device=self.device) >= self.unacted(len(windows.emotion))
+        calm = acted & (windows.emotion == EMOTIONS.index("neutral"))
+        lots = torch.rand(len(calm), len(calm), device=self.device, generator=self.generator)
+        found = torch.where(calm, lots, -1.0).argmax(1)
+        return torch.where(calm.any(), found, torch.arange(len(calm), device=self.device))
+
     def hear_emotions(self, emotion: Tensor, speech: int, silent: int) -> Tensor:
         """`Batch.felt_in` for a batch that begins with `speech` and ends with `silent` windows; emotion (B,)."""
         count = len(emotion)
