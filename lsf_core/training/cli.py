@@ -31,7 +31,7 @@ from .losses import LossWeights, MotionLoss, face_basis
 from .stages import train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
-SHARES = {"speech": 0.52, "emodb": 0.26, "surprise": 0.05, "facegood": 0.09}      # absent sets leave theirs to the rest
+SHARES = {"speech": 0.50, "emodb": 0.26, "surprise": 0.05, "facegood": 0.11}      # absent sets leave theirs to the rest
 SILENCE_SHARE = 0.08
 ENCODER_LAYERS = ((2, 4), (2, 3))       # articulation, emotion
 
