@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE = (1280, 800)
+SIZE = (1280, 1000)
 
 
 class Desktop:
@@ -123,13 +123,17 @@ class Desktop:
         """Click the sidebar's button of an operator with the mouse."""
         self.xdotool("mousemove", *self.find_button(operator), "click", 1)
 
-    def screenshot(self, path: Path) -> Path:
-        """The whole screen as PNG, taken from outside Blender, with the mouse out of the way."""
+    def screenshot(self, path: Path, view_only: bool = False) -> Path:
+        """The screen, or the 3D view alone, as PNG, taken from outside Blender, with the mouse out of the way."""
+        cut: list[str] = []
+        if view_only:
+            x, y, width, height = self.tell("a = window_parts()['area']\nvalue = (a.x, a.y, a.width, a.height)")
+            cut = ["-crop", f"{width}x{height}+{x}+{SIZE[1] - y - height}", "+repage"]
         self.xdotool("mousemove", SIZE[0] // 4, SIZE[1] - 150)
         self.tell("for area in bpy.context.window_manager.windows[0].screen.areas: area.tag_redraw()")
         time.sleep(1.0)  # panels take a moment to glide into place
         with open(path, "wb") as file:
-            subprocess.run(["chroot", str(self.debian), "import", "-window", "root", "png:-"], stdout=file,
+            subprocess.run(["chroot", str(self.debian), "import", "-window", "root", *cut, "png:-"], stdout=file,
                            env=self._variables(), check=True)
         return path
 
