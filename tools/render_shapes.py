@@ -124,8 +124,9 @@ def _turned(points: np.ndarray, centre: np.ndarray, turn: float, tilt: float) ->
     return np.stack([p[:, 0], -p[:, 2], p[:, 1]], axis=1)
 
 
-def render(rig: Rig, formulas: list[str], view: str, columns: int, tile: int, path: Path) -> None:
-    """Render one tile per formula into `path` with its name below."""
+def render(rig: Rig, formulas: list[str], view: str, columns: int, tile: int, path: Path, *,
+           labels: bool = True) -> None:
+    """Render one tile per formula into `path`, with its name on it unless `labels` is False."""
     turn, tilt, share = VIEWS[view]
     centre = rig.centres.get(view, rig.centres["face"] - [0, 0, 0.75 * rig.face_height * (turn != 0)])
     width = 2.6 * rig.face_height * share
@@ -175,7 +176,7 @@ def render(rig: Rig, formulas: list[str], view: str, columns: int, tile: int, pa
         sheet.alpha_composite(picture)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=max(11, tile // 16))
-    for i, formula in enumerate(formulas):
+    for i, formula in enumerate(formulas if labels else ()):
         draw.text(((i % columns) * tile + 4, (i // columns) * tile * aspect + 2), formula, fill=(20, 20, 20), font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.convert("RGB").save(path)

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ..arkit import ARKIT_NAMES, INDEX
 from ..errors import MeshError
@@ -26,6 +27,7 @@ from .bench_heads import STYLES, Base, Head, style
 from .evaluate import ict_template, same_size
 from .mesh import triangulate, unique_edges
 from .rig import Rig, rig
+from .teeth import front_depth
 from .template import load_template
 
 MARKS = {"nose_tip": "m30", "eye_inner_left": "m42", "eye_outer_left": "m45", "eye_inner_right": "m39",
@@ -128,29 +130,6 @@ def _posed(make: Callable[[Base], Head], base: Base, seed: int) -> Head:
 
 # -- measures -------------------------------------------------------------------------------------------------------
 
-def front_depth(points: np.ndarray, triangles: np.ndarray, low: np.ndarray, high: np.ndarray,
-                grid: float = GRID_MM) -> np.ndarray:
-    """Depth map (largest z per grid cell of the box low..high in x, y; -inf where nothing is) of a triangle mesh."""
-    corner = points[triangles]
-    inside = (corner[..., :2].max(1) > low).all(1) & (corner[..., :2].min(1) < high).all(1)
-    corner = corner[inside]
-    shape = np.ceil((high - low) / grid).astype(int)
-    depth = np.full(shape[0] * shape[1], -np.inf)
-    if len(corner) == 0:
-        return depth.reshape(shape)
-    edge = np.linalg.norm(corner[:, [1, 2, 0], :2] - corner[..., :2], axis=2).max(1)
-    steps = np.clip(np.ceil(1.6 * edge / grid), 1, 200).astype(int)
-    for n in np.unique(steps):
-        i, j = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
-        use = i + j <= n
-        weights = np.stack([i[use], j[use], n - i[use] - j[use]], 1) / n
-        spots = np.einsum("pk,tki->tpi", weights, corner[steps == n]).reshape(-1, 3)
-        cell = np.floor((spots[:, :2] - low) / grid).astype(int)
-        good = ((cell >= 0) & (cell < shape)).all(1)
-        np.maximum.at(depth, cell[good, 0] * shape[1] + cell[good, 1], spots[good, 2])
-    return depth.reshape(shape)
-
-
 def slit_seen(points: np.ndarray, triangles: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> float:
     """Height (mm) of the highest opening between the lips in the front view: columns of cells near the rims (vertices)
     in which one looks 4 mm or more behind them."""
@@ -170,7 +149,8 @@ def slit_seen(points: np.ndarray, triangles: np.ndarray, upper: np.ndarray, lowe
 
 def seen_through(points: np.ndarray, skin: np.ndarray, inner: np.ndarray, low: np.ndarray, high: np.ndarray) -> int:
     """Cells of the front view in which `inner` triangles lie before the `skin` triangles."""
-    return int((front_depth(points, inner, low, high) > front_depth(points, skin, low, high) + 0.05).sum())
+    before, behind = (front_depth(points, t, low, high, GRID_MM) for t in (inner, skin))
+    return int((before > behind + 0.05).sum())
 
 
 def opening(points: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
@@ -214,15 +194,19 @@ def measure(head: Head, made: Rig) -> dict:
             found = (error.mean(), np.percentile(error, 95), error.mean() / size[use].mean())
             errors[name] = [round(float(x), 3) for x in found]
     out["relative"] = round(float(np.median([e[2] for e in errors.values()])), 3)
-    out["strings"] = _strings(rest, deltas[INDEX["jawOpen"]], recipe @ base.truth[INDEX["jawOpen"]], triangles, skin)
+    lips = base.vertices[np.concatenate([base.loops["lip_upper_inner"], base.loops["lip_lower_inner"]])]
+    near = skin & (cKDTree(lips).query(rest)[0] < 10.0)
+    out["strings"] = _strings(rest, deltas[INDEX["jawOpen"]], recipe @ base.truth[INDEX["jawOpen"]], triangles, skin,
+                              near)
     out |= _contacts(rest, deltas, triangles, part, base, heaviest, rows, exact)
     return out
 
 
-def _strings(rest: np.ndarray, delta: np.ndarray, truth: np.ndarray, triangles: np.ndarray, skin: np.ndarray) -> int:
-    """Edges of the skin that jawOpen stretches by STRING_MM more than the truth does."""
+def _strings(rest: np.ndarray, delta: np.ndarray, truth: np.ndarray, triangles: np.ndarray, skin: np.ndarray,
+             near: np.ndarray) -> int:
+    """Edges of the skin near the lips that jawOpen stretches by STRING_MM more than the truth does."""
     edges, _ = unique_edges(triangles)
-    edges = edges[skin[edges].all(1)]
+    edges = edges[skin[edges].all(1) & near[edges].all(1)]
 
     def length(points: np.ndarray) -> np.ndarray:
         return np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)

@@ -115,7 +115,7 @@ def part_deltas(result: Registration, parts: list[Part], skin_index: np.ndarray,
             weight = 1.0 / (distance + 0.3) ** 2
             weight /= weight.sum(1, keepdims=True)
             weight *= np.clip(2.0 - distance[:, :1] / 15.0, 0.0, 1.0)  # hair and clothes off the face stay
-            out.append(np.einsum("nk,snki->sni", weight, skin_deltas[:, near]))
+            out.append(np.stack([np.einsum("nk,nki->ni", weight, shape[near]) for shape in skin_deltas]))
     return out
 
 

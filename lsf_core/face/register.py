@@ -137,7 +137,8 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
     flat = Surface(placed, prepared.surface.triangles, prepared.surface.weld)
     index = np.flatnonzero(skin)
     match = Finder(flat).query(whole.vertices[index], whole.normals[index])
-    near = np.linalg.norm(match.position - whole.vertices[index], axis=1) < 8.0
+    # Near, or the rim of one coarse lip takes the other's skin for its own.
+    near = np.linalg.norm(match.position - whole.vertices[index], axis=1) < 3.0
     near &= (match.normal * whole.normals[index]).sum(1) > 0.5
     tree = cKDTree(np.concatenate([whole.vertices[index], 4.0 * whole.normals[index]], 1))
     seeds, shut = {}, []
@@ -148,6 +149,7 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
         if len(seeds[name]) < 3:  # a coarse mesh may have no vertex just there: those nearest
             gap, at = tree.query(np.concatenate([placed[own], 4.0 * flat.normals[own]], 1))
             seeds[name] = np.unique(index[at[gap < 8.0]])
+        seeds[name] = seeds[name][_beyond_rim(whole.vertices[seeds[name]], placed, prepared, name)]
     for name in ("lip", "lid_left", "lid_right"):
         both = np.intersect1d(seeds[f"{name}_upper"], seeds[f"{name}_lower"])
         upper, lower = (np.setdiff1d(seeds[f"{name}_{side}"], both) for side in ("upper", "lower"))
@@ -158,6 +160,15 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
             shut.append(name)
         seeds[f"{name}_upper"], seeds[f"{name}_lower"] = upper, lower
     return labels_from(whole, seeds), shut, warnings
+
+
+def _beyond_rim(points: np.ndarray, placed: np.ndarray, prepared: Prepared, seed: str) -> np.ndarray:
+    """(N,) bool: points that lie clearly above (or below) the slit that the seeds called `seed` belong to."""
+    slit, side = seed.rsplit("_", 1)
+    upper, lower = (placed[prepared.local[loop]] for loop in loop_pairs(prepared.template)[slit])
+    upper, lower = upper[np.argsort(upper[:, 0])], lower[np.argsort(lower[:, 0])]
+    middle = (np.interp(points[:, 0], upper[:, 0], upper[:, 1]) + np.interp(points[:, 0], lower[:, 0], lower[:, 1])) / 2
+    return (points[:, 1] - middle) * (1.0 if side == "upper" else -1.0) > (2.0 if slit == "lip" else 1.0)
 
 
 def shut_eyes(result: Registration) -> list[str]:

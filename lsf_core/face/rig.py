@@ -17,6 +17,7 @@ from .mesh import check_mesh
 from .parts import Part, find_parts, part_deltas
 from .register import Registration, register
 from .seal import seal
+from .teeth import clear_teeth
 from .template import Template, load_template
 from .transfer import Carrier, skin_deltas
 
@@ -83,7 +84,8 @@ def rig(vertices: np.ndarray, faces: np.ndarray | Sequence[Sequence[int]], *,
     report(0.7, "Transferring expressions")
     welded = expression_deltas(result, report)
     move = result.similarity
-    deltas = (move.scale * welded @ move.rotation.T).astype(np.float32)[:, result.whole.weld]
+    turn = (move.scale * move.rotation.T).astype(np.float32)
+    deltas = np.stack([(shape @ turn)[result.whole.weld] for shape in welded])
     if guide.area is not None:
         deltas[:, result.skin[result.whole.weld]] *= guide.area[result.skin[result.whole.weld], None].astype(np.float32)
     sure = landmark_confidence(result)
@@ -114,7 +116,7 @@ def _identity(result: Registration) -> np.ndarray:
 
 def expression_deltas(result: Registration, report: Progress, *, contacts: bool = True,
                       carrier: Carrier | None = None) -> np.ndarray:
-    """Deltas (52,W,3) in canonical millimetres for every welded vertex of a registered mesh.
+    """Deltas (52,W,3) float32 in canonical millimetres for every welded vertex of a registered mesh.
 
     `contacts=False` leaves the plain transfer: no closing of lids and lips, nothing pushed out of the eyeballs.
     `carrier`: made before from the same registration, else made here.
@@ -129,9 +131,11 @@ def expression_deltas(result: Registration, report: Progress, *, contacts: bool 
     parts = find_parts(result)
     if contacts:
         _settle_contacts(result, carrier, parts, skin)
-    deltas = np.zeros((len(ARKIT_NAMES), len(result.whole.vertices), 3))
-    deltas[:, carrier.index] = skin
     moves = part_deltas(result, parts, carrier.index, skin, on_template, _jaw_scale(result, on_template))
+    if contacts:
+        clear_teeth(result, parts, moves, carrier.surface.vertices, skin)
+    deltas = np.zeros((len(ARKIT_NAMES), len(result.whole.vertices), 3), np.float32)
+    deltas[:, carrier.index] = skin
     for part, move in zip(parts, moves, strict=True):
         deltas[:, part.vertices] = move
     return deltas
