@@ -209,17 +209,17 @@ class _Row:
         return left, np.where(flat, y, left_y), right, np.where(flat, y, right_y)
 
 
-def _newton(u: Floats, a: Floats | float, b: Floats | float) -> Floats:
-    """t in [0, 1] at which a Bezier curve over [0, 1] with handles of lengths a and b is at x = u."""
+def _newton(u: Floats, a: Floats | float, b: Floats | float, start: Floats, steps: int) -> Floats:
+    """t at which a Bezier curve over [0, 1] with handles of lengths a and b is at x = u, sought from `start`."""
     linear, square, cubic = 3 * a, 3 * (1 - b) - 6 * a, 1 + 3 * a - 3 * (1 - b)
-    t = np.array(u, np.float64)
-    for _ in range(5):
+    t = np.array(start, np.float64)
+    for _ in range(steps):
         t -= (((cubic * t + square) * t + linear) * t - u) / ((3 * cubic * t + 2 * square) * t + linear)
     return t
 
 
 _GRID = np.linspace(0.0, 1.0, 2049)
-_USUAL = _newton(_GRID, _REACH, _REACH)
+_USUAL = _newton(_GRID, _REACH, _REACH, _GRID, 6)
 
 
 def _parameter(u: Floats, a: Floats, b: Floats, of: NDArray[np.int64]) -> Floats:
@@ -227,7 +227,7 @@ def _parameter(u: Floats, a: Floats, b: Floats, of: NDArray[np.int64]) -> Floats
     t = np.interp(u, _GRID, _USUAL)
     odd = np.flatnonzero(((np.abs(a - _REACH) > 1e-9) | (np.abs(b - _REACH) > 1e-9))[of])
     if len(odd):
-        t[odd] = _newton(u[odd], a[of[odd]], b[of[odd]])
+        t[odd] = _newton(u[odd], a[of[odd]], b[of[odd]], t[odd], 4)
     return t
 
 
