@@ -7,14 +7,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from tiny_model import tiny_checkpoint
 
 import lsf_core
 from lsf_core.animator import DEFAULT_CHECKPOINT, OVERLAP, WINDOW, window_starts
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.audio import load_audio
 from lsf_core.checkpoint import load_checkpoint, save_checkpoint
-from lsf_core.errors import AudioError, Cancelled, ModelError
+from lsf_core.errors import AudioError, Cancelled, LSFError, ModelError
+from lsf_core.feeling import AS_HEARD, Feeling, emotion_shares
 from lsf_core.lips import GAP_ROW, LEAST_OPENING, WIDEST_OPENING
+from lsf_core.sampling import gumbel_noise
 
 SPEECH = DEFAULT_CHECKPOINT.parent / "demo" / "speech.ogg"
 NOBODY = np.zeros((1, 32), np.float32)
@@ -24,6 +27,11 @@ NOBODY = np.zeros((1, 32), np.float32)
 def model():
     torch.set_num_threads(2)
     return lsf_core.load_model(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return lsf_core.load_model(tiny_checkpoint(tmp_path_factory.mktemp("model")), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +101,102 @@ def test_seeds_make_takes_and_a_seed_repeats_its_take(model, speech):
     np.testing.assert_array_equal(*still)
 
 
+def test_sampled_takes_play_the_same_words_in_their_own_way(model, speech):
+    """Brows and cheeks differ from seed to seed, around the likeliest take; lips and jaw say the same."""
+    clip = speech[: 16000 * 3]
+    likeliest = model.raw_take(clip, 16000).mix(1.0)
+    takes = np.stack([model.raw_take(clip, 16000, seed=s, temperature=1.0).mix(1.0) for s in range(3)])
+    upper = [i for n, i in INDEX.items() if n.startswith(("brow", "cheekSquint", "noseSneer"))]
+    assert takes[..., upper].std(0).mean() > 0.01
+    assert np.abs(takes[..., upper].mean((0, 1)) - likeliest[:, upper].mean(0)).max() < 0.1, "the feeling is kept"
+    np.testing.assert_allclose(takes @ GAP_ROW, np.tile(likeliest @ GAP_ROW, (3, 1)), atol=0.3)
+    spoken = [INDEX[n] for n in ("mouthPucker", "mouthFunnel", "mouthRollLower", "tongueOut")]
+    np.testing.assert_allclose(takes[..., spoken], np.tile(likeliest[:, spoken], (3, 1, 1)), atol=0.02)
+
+
+def test_noise_of_takes_is_gumbels_drifts_and_is_alike_in_overlapping_windows(model):
+    noise = gumbel_noise(7, 0, 400, model.network)
+    assert float(noise.mean()) == pytest.approx(0.5772, abs=0.01)
+    assert float(noise.std()) == pytest.approx(np.pi / np.sqrt(6), abs=0.01)
+    assert float(noise[3::20].std()) == pytest.approx(np.pi / np.sqrt(6), abs=0.03), "between the knots, too"
+    assert torch.equal(gumbel_noise(7, 300, 100, model.network), noise[300:])
+    near, far = ((noise[step:] - noise[:-step]).abs().mean() for step in (1, 60))
+    assert near < 0.15 * far
+
+
 def test_emotion_is_heard_and_its_strength_scales(model, speech):
     """The demo clip is acted in anger: its brows come down, more so when asked for more."""
     brow = [INDEX["browDownLeft"], INDEX["browDownRight"]]
     levels = [model.animate(speech, 16000, emotion_strength=x, edits=False).weights[:, brow].mean() for x in (0, 1, 2)]
     assert levels[0] < levels[1] < levels[2]
     assert levels[1] - levels[0] > 0.05
+
+
+def test_a_recording_as_its_own_reference_and_calm_by_name(model, speech):
+    upper = [i for n, i in INDEX.items() if n.startswith(("brow", "noseSneer", "cheekSquint", "eyeSquint"))]
+
+    def felt(**how):
+        take = model.raw_take(speech, 16000, **how)
+        return (take.emotional - take.neutral)[:, upper].mean(0)
+
+    heard, calm = felt(), felt(emotion_mix={"neutral": 1})
+    assert np.abs(heard).max() > 0.2, "the demo is acted in anger"
+    np.testing.assert_allclose(felt(emotion_from=SPEECH), heard, atol=0.25 * np.abs(heard).max())
+    assert np.abs(calm).mean() < 0.3 * np.abs(heard).mean()
+
+
+def test_a_reference_gives_its_feeling_at_any_length_and_changes_no_words(tiny, speech):
+    """12 s of sound in two windows, of which the reference is neither."""
+    clip = np.tile(speech, 3)[: 12 * 16000]
+    plain = tiny.raw_take(clip, 16000)
+    voices = [speech[:40000], speech[20000:32000] * np.linspace(0, 1, 12000, dtype=np.float32)]
+    felt = [tiny.raw_take(clip, 16000, emotion_from=(voice, 16000)) for voice in voices]
+    for take in felt:
+        np.testing.assert_array_equal(take.neutral, plain.neutral)
+        assert np.abs(take.emotional - plain.emotional).max() > 1e-3
+    assert np.abs(felt[0].emotional - felt[1].emotional).max() > 1e-3
+    pause = np.zeros(32000, np.float32)
+    long = np.concatenate([pause, *[np.concatenate([speech, pause])] * 4])
+    once, often = tiny.hear_emotion((speech, 16000)), tiny.hear_emotion((long, 16000))
+    assert np.abs(once - often).max() < 0.3 * np.abs(once).max(), "pauses and length are no feeling"
+
+
+def test_named_emotions_take_their_share_of_what_is_heard(tiny, speech):
+    def felt(mix, voice=None):
+        reference = None if voice is None else (voice, 16000)
+        return tiny.raw_take(speech, 16000, emotion_mix=mix, emotion_from=reference).emotional
+
+    other = speech[16000:48000]
+    np.testing.assert_array_equal(felt({}), felt(None))
+    np.testing.assert_allclose(felt({"happy": 1, "fear": 1}), felt({"happy": 0.5, "fear": 0.5}, other), atol=1e-4)
+    assert np.abs(felt({"happy": 0.5}) - felt({"happy": 0.5}, other)).max() > 1e-3, "half stays as heard"
+    assert np.abs(felt({"happy": 1}) - felt({"sad": 1})).max() > 1e-3
+
+
+def test_feelings_of_a_batch_do_not_mix(tiny, speech):
+    clips = [np.tile(speech, 2)[: 16000 * 11], speech, speech, speech[:32000]]
+    feelings = [Feeling(tiny.hear_emotion((speech[:20000], 16000))), Feeling(None, emotion_shares({"sad": 0.7})),
+                AS_HEARD, Feeling(tiny.hear_emotion((speech[30000:], 16000)), emotion_shares({"angry": 0.5}))]
+    faces = np.zeros((4, 32), np.float32)
+    together = tiny.raw_weights(clips, faces, range(4), 1.0, None, feelings)
+    for i, take in enumerate(together):
+        alone = tiny.raw_weights([clips[i]], faces[:1], [i], 1.0, None, [feelings[i]])[0]
+        np.testing.assert_allclose(take.emotional, alone.emotional, atol=2e-4)
+
+
+def test_references_and_mixes_that_cannot_be_are_refused_by_name(tiny, speech, tmp_path):
+    import soundfile as sf
+
+    click = np.zeros(16000, np.float32)
+    click[8000:8200] = 0.5
+    for name, sound, words in (("silence.wav", np.zeros(16000), "is silent"), ("click.wav", click, "s of speech")):
+        sf.write(tmp_path / name, sound, 16000)
+        with pytest.raises(AudioError, match=f"{name}.*{words}"):
+            tiny.animate(speech, 16000, emotion_from=tmp_path / name)
+    for mix, words in (({"joy": 1}, "no emotion called 'joy'"), ({"sad": -0.1}, "'sad' is -0.1"),
+                       ({"sad": float("nan")}, "nan"), ({"sad": True}, "True"), ("sad", "table of names")):
+        with pytest.raises(LSFError, match=words):
+            tiny.animate(speech, 16000, emotion_mix=mix)
 
 
 def test_another_face_moves_in_another_manner(model, speech):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
+from tiny_model import tiny_checkpoint
 
 from lsf_core import cli
 from lsf_core.arkit import ARKIT_NAMES
@@ -29,24 +29,7 @@ DEMO_HEAD = ROOT / "assets" / "demo" / "head.obj"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    """A checkpoint of a small random network, as `train` would write it."""
-    from lsf_core.checkpoint import save_checkpoint
-    from lsf_core.network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
-    from lsf_core.speech import SpeechConfig, SpeechEncoder
-
-    torch.manual_seed(0)
-    encoder = {
-        "model_type": "whisper", "d_model": 16, "encoder_attention_heads": 2, "encoder_ffn_dim": 32,
-        "num_mel_bins": 80, "max_source_positions": 512,
-    }  # fmt: skip
-    speech = SpeechEncoder(SpeechConfig(encoder, (1,), (1,)))
-    prior_sizes = PriorConfig(width=16, heads=2, mlp=32, encoder_blocks=1, decoder_blocks=1, groups=2, codes=16)
-    prior = MotionPrior(prior_sizes, with_encoder=False)
-    sizes = LSFConfig(articulation_dim=16, emotion_dim=16, width=16, heads=2, mlp=32, layers=1)
-    network = LSFNetwork(sizes, prior, 1, 1)
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_checkpoint(path, speech, network, {"made for": "tests"})
-    return str(path)
+    return tiny_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -237,6 +220,79 @@ def test_an_interrupted_command_says_so_without_a_trace(tmp_path, capsys, clip, 
     monkeypatch.setattr("lsf_core.audio.load_audio", interrupt)
     assert cli.main(["animate", str(clip), "--out", str(tmp_path / "a.npz")]) == 130
     assert "Cancelled" in error_of(capsys)
+
+
+# ---------------------------------------------------------------- emotion and edits
+
+
+@pytest.fixture
+def other(tmp_path) -> Path:
+    """1.2 s of another voice: the demo's, lower and slower."""
+    path = tmp_path / "other.wav"
+    sf.write(path, load_audio(DEMO_SPEECH, 1.0, 1.2), 12000)
+    return path
+
+
+def test_another_recording_and_named_emotions_reach_the_face(tmp_path, clip, other, model):
+    def made(*options: str) -> np.ndarray:
+        out = tmp_path / "take.npz"
+        assert cli.main(["animate", str(clip), "--out", str(out), "--no-edits", "--model", model, *options]) == 0
+        return take(out)["weights"]
+
+    plain = made()
+    assert not np.array_equal(made("--emotion-from", str(other)), plain)
+    assert not np.array_equal(made("--emotion-mix", "angry=1"), plain)
+    assert np.array_equal(made("--emotion-mix", "happy=0.5, fear=0.5"), made("--emotion-mix", "fear=1,happy=1"))
+    assert np.array_equal(made("--emotion-from", str(other), "--emotion-strength", "0"),
+                          made("--emotion-strength", "0")), "a feeling changes no words"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--emotion-mix", "joy=1"], ["'joy'", "happy"]),
+        (["--emotion-mix", "happy=2"], ["2.0", "0 to 1"]),
+        (["--emotion-mix", "happy"], ["'happy'", "happy=0.6"]),
+        (["--emotion-mix", "sad=0.1,sad=1"], ["'sad' twice"]),
+        (["--emotion-from", "quiet.wav"], ["emotion reference", "quiet.wav", "silent"]),
+        (["--emotion-from", "short.wav"], ["short.wav", "s of speech", "longer"]),
+        (["--emotion-from", "none.wav"], ["none.wav", "does not exist"]),
+        (["--edits", "bad.json"], ["bad.json", "'nose'"]),
+        (["--edits", "none.json"], ["none.json", "cannot be read"]),
+        (["--emotion-strength", "3"], ["emotion", "3.0"]),
+    ],
+)
+def test_what_cannot_be_felt_or_edited_is_told_before_the_network_is_loaded(
+    tmp_path, capsys, clip, monkeypatch, options, words
+):
+    monkeypatch.chdir(tmp_path)
+    sf.write("quiet.wav", np.zeros(16000), 16000)
+    sf.write("short.wav", load_audio(DEMO_SPEECH, 1.0, 0.3), 16000)
+    Path("bad.json").write_text('{"nose": 1}')
+    assert cli.main(["animate", str(clip), "--out", "a.npz", "--model", "no such model", *options]) == 2
+    text = error_of(capsys)
+    assert all(word in text for word in words), text
+
+
+def test_edits_from_a_file(tmp_path, capsys, model):
+    from lsf_core.edits import EditSettings
+
+    def made(*options: str) -> dict[str, np.ndarray]:
+        out = tmp_path / "take.npz"
+        assert cli.main(["animate", str(DEMO_SPEECH), "--out", str(out), "--model", model, *options]) == 0
+        return dict(take(out))
+
+    path = tmp_path / "mine.json"
+    path.write_text(EditSettings(emotion=0, head=0, gain={"jawOpen": 0.0}).to_json())
+    mine = made("--edits", str(path))
+    assert "head_rotation" not in mine
+    assert not mine["weights"][:, ARKIT_NAMES.index("jawOpen")].any()
+    path.write_text(EditSettings().to_json())
+    assert np.array_equal(made("--edits", str(path), "--emotion-strength", "0")["weights"],
+                          made("--emotion-strength", "0")["weights"])
+    with pytest.raises(SystemExit):
+        cli.main(["animate", "x.wav", "--out", "a.npz", "--edits", str(path), "--no-edits"])
+    assert "not allowed with" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- rig
@@ -503,6 +559,36 @@ def test_without_a_checkpoint_the_whole_run_stops_with_one_message(tmp_path, cap
     command = ["animate-many", manifest, "--out", str(tmp_path / "o"), "--model", str(tmp_path / "none.safetensors")]
     assert cli.main(command) == 2
     assert capsys.readouterr().err.count("none.safetensors") == 1
+
+
+def test_lines_have_feelings_of_their_own(tmp_path, capsys, clip, other, model, monkeypatch):
+    """A line's reference and mix come out as they do alone; a reference is heard once, and one that fails stops nobody.
+    Another feeling makes another take."""
+    from lsf_core.animator import Animator
+
+    heard, hear = [], Animator.hear_emotion
+    monkeypatch.setattr(Animator, "hear_emotion", lambda self, path, **how: heard.append(path) or hear(self, path, **how))
+    header = "audio,output,emotion_from,emotion_mix"
+    out = tmp_path / "takes"
+    command = ["animate-many", str(tmp_path / "m.csv"), "--out", str(out), "--model", model, "--emotion-mix", "sad=0.5"]
+    lines = [f"{clip.name},plain,,", f"{clip.name},as she,other.wav,", f'{clip.name},both,other.wav,"angry=.5,fear=.5"',
+             f"{clip.name},bad,none.wav,", f"{clip.name},odd,,joy=1"]
+    table(tmp_path / "m.csv", *lines, header=header)
+    assert cli.main(command) == 1
+    assert len(heard) == 2, "one recording, and the one that is missing"
+    assert [row["status"] for row in results(out)] == ["done"] * 3 + ["failed"] * 2
+    assert "none.wav" in results(out)[3]["message"]
+    assert "'joy'" in results(out)[4]["message"]
+    for name, options in (("plain", ["--emotion-mix", "sad=0.5"]),
+                          ("as she", ["--emotion-mix", "sad=0.5", "--emotion-from", str(other)]),
+                          ("both", ["--emotion-mix", "angry=0.5,fear=0.5", "--emotion-from", str(other)])):
+        alone = tmp_path / "alone.npz"
+        assert cli.main(["animate", str(clip), "--out", str(alone), "--model", model, *options]) == 0
+        assert take(out / f"{name}.npz")["weights"] == pytest.approx(take(alone)["weights"], abs=1e-5)
+    capsys.readouterr()
+    table(tmp_path / "m.csv", lines[0], f"{clip.name},as she,other.wav,happy=0.2", header=header)
+    assert cli.main(command) == 0
+    assert "1 made, 1 were there" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- what ships
