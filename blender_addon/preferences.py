@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import bpy
 from bpy.props import EnumProperty, StringProperty
 
 from . import engine, engine_setup
-from .report import Problem
+from .report import Cure, Problem, cures_of, remember
 
 DEVICES = (
     ("auto", "Automatic", "The graphics card where PyTorch can use it (CUDA, Apple), else the CPU"),
@@ -17,6 +18,12 @@ DEVICES = (
     ("cuda", "CUDA", "An NVIDIA graphics card, or an AMD one with PyTorch for ROCm"),
     ("mps", "Apple", "The graphics of an Apple processor"),
 )
+
+OFFLINE = "It downloads PyTorch: allow Online Access in Preferences > System, or name a folder of wheels"
+remember(OFFLINE, [Cure("extensions.userpref_allow_online", text="Allow Online Access")])
+
+WRAP = 70
+"""Characters on a line of the preferences."""
 
 
 class LSFPreferences(bpy.types.AddonPreferences):
@@ -42,7 +49,7 @@ class LSFPreferences(bpy.types.AddonPreferences):
         try:
             layout.label(text=f"The engine runs in {engine_python(context)}", icon="CHECKMARK")
         except Problem as problem:
-            layout.label(text=str(problem), icon="ERROR")
+            draw_text(layout, str(problem), "ERROR")
         draw_setup(layout)
         draw_state(layout)
 
@@ -58,15 +65,17 @@ def draw_setup(layout: Any) -> None:
         return
     made = folder is not None and engine_setup.python_in(folder / engine.MADE).exists()
     if folder is not None and made and engine_setup.outdated(folder):
-        layout.label(text="The engine was set up for another version of the add-on. Repair it.", icon="ERROR")
+        draw_text(layout, "The engine was set up for another version of the add-on. Repair it.", "ERROR")
     row = layout.row()
     row.operator("lsf.setup_engine", icon="IMPORT", text="Repair Engine" if made else "Set Up Engine")
     row.operator("lsf.remove_engine", icon="TRASH")
     if work is not None:
-        layout.label(text=work.text, icon="CHECKMARK" if work.state == "DONE" else "ERROR")
+        draw_text(layout, work.text, "CHECKMARK" if work.state == "DONE" else "ERROR")
     reason = setup_refusal()
     if reason and not made:
-        layout.label(text=reason, icon="INFO")
+        draw_text(layout, reason, "INFO")
+        for cure in cures_of(reason):
+            cure.draw(layout)
     row = layout.row()
     row.operator("lsf.open_setup_log", icon="TEXT")
     row.operator("lsf.copy_setup_log", icon="COPYDOWN")
@@ -74,10 +83,17 @@ def draw_setup(layout: Any) -> None:
 
 def draw_state(layout: Any) -> None:
     """What the engine does now and what it holds, and the ways to free that."""
+    draw_text(layout, f"Engine: {engine.describe()}", "SYSTEM")
     row = layout.row()
-    row.label(text=f"Engine: {engine.describe()}", icon="SYSTEM")
     row.operator("lsf.unload_engine")
     row.operator("lsf.stop_engine")
+
+
+def draw_text(layout: Any, text: str, icon: str) -> None:
+    """A message on as many lines as it needs: labels do not wrap."""
+    column = layout.column(align=True)
+    for number, line in enumerate(textwrap.wrap(text, WRAP)):
+        column.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 
 def setup_refusal() -> str | None:
@@ -87,7 +103,7 @@ def setup_refusal() -> str | None:
     if user_folder() is None:
         return "Only the installed extension has a folder for its engine; in a checkout use 'python3 install.py'"
     if not bpy.app.online_access and not wheel_folder(bpy.context):
-        return "It downloads PyTorch: allow Online Access in Preferences > System, or name a folder of wheels"
+        return OFFLINE
     return None
 
 

@@ -149,15 +149,13 @@ def test_the_next_run_keys_the_face_in_one_undo_step(window: Desktop):
 
 
 def test_the_preferences_show_the_engine(window: Desktop):
-    window.tell("area = window_parts()['area']\narea.type = 'PREFERENCES'\n"
-                "bpy.context.preferences.active_section = 'ADDONS'\n"
-                "bpy.context.window_manager.addon_search = 'LSF'\n"
-                "bpy.ops.preferences.addon_expand(module='bl_ext.user_default.lsf_animation')")
+    window.tell("with bpy.context.temp_override(**window_parts()): bpy.ops.lsf.show_preferences()")
+    window.wait_until("len(bpy.context.window_manager.windows) == 2")
+    assert window.tell("value = bpy.context.window_manager.windows[1].screen.areas[0].type") == "PREFERENCES"
     window.screenshot(PICTURES / "preferences.png")
-    window.tell("screen = bpy.context.window_manager.windows[0].screen\n"
-                "area = next(a for a in screen.areas if a.type == 'PREFERENCES')\n"
-                "area.type = 'VIEW_3D'\narea.spaces[0].show_region_ui = True")
-    show_panel(window)
+    window.tell("second = bpy.context.window_manager.windows[1]\n"
+                "with bpy.context.temp_override(window=second): bpy.ops.wm.window_close()")
+    window.wait_until("len(bpy.context.window_manager.windows) == 1")
 
 
 def test_quitting_in_the_middle_of_a_run_leaves_nothing_behind(window: Desktop):
