@@ -69,6 +69,23 @@ class LSF_PT_sequencer(_Main, bpy.types.Panel):
     bl_space_type = "SEQUENCE_EDITOR"
 
 
+class _Options(Section):
+    bl_label = "Options"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
+
+    def draw(self, context: bpy.types.Context) -> None:
+        settings = context.scene.lsf
+        column = self.layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        column.enabled = not job.busy()
+        column.prop(settings, "key_style")
+        column.prop(settings, "edits")
+        column.prop(settings, "extend_frame_range")
+        if settings.strip_name:
+            column.prop(settings, "frame_range_only")
+
+
 def draw_settings(layout: Any, context: bpy.types.Context) -> None:
     """Mesh, speech, and how it is performed."""
     settings = context.scene.lsf
@@ -86,13 +103,8 @@ def draw_settings(layout: Any, context: bpy.types.Context) -> None:
     column.prop(settings, "temperature", slider=True)
     column.prop(settings, "seed")
     column.prop(settings, "variations")
-    column.prop(settings, "key_style")
-    column.prop(settings, "edits")
     if settings.edits:
-        column.prop(settings, "preset")
-    column.prop(settings, "extend_frame_range")
-    if settings.strip_name:
-        column.prop(settings, "frame_range_only")
+        column.prop(settings, "preset", icon="PRESET")
 
 
 def draw_run(layout: Any, context: bpy.types.Context) -> None:
@@ -133,7 +145,7 @@ def draw_message(layout: Any, text: str | None, icon: str, width: int = WRAP) ->
         cure.draw(column)
 
 
-CLASSES: tuple[type, ...] = (LSF_PT_view3d, LSF_PT_sequencer)
+CLASSES: tuple[type, ...] = (LSF_PT_view3d, LSF_PT_sequencer, *in_both_sidebars(_Options, "options"))
 
 
 def register() -> None:
