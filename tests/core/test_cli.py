@@ -567,7 +567,12 @@ def test_lines_have_feelings_of_their_own(tmp_path, capsys, clip, other, model, 
     from lsf_core.animator import Animator
 
     heard, hear = [], Animator.hear_emotion
-    monkeypatch.setattr(Animator, "hear_emotion", lambda self, path, **how: heard.append(path) or hear(self, path, **how))
+
+    def counted(self, path, **how):
+        heard.append(path)
+        return hear(self, path, **how)
+
+    monkeypatch.setattr(Animator, "hear_emotion", counted)
     header = "audio,output,emotion_from,emotion_mix"
     out = tmp_path / "takes"
     command = ["animate-many", str(tmp_path / "m.csv"), "--out", str(out), "--model", model, "--emotion-mix", "sad=0.5"]
