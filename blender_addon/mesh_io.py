@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 
 from . import compat
-from .report import Problem
+from .report import Cure, Problem, told
 
 MADE_TAG = "lsf_made"
 """Custom property of the Key data-block: JSON list of the shape keys that this add-on made."""
@@ -48,7 +48,8 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     if not in_scene(target, scene):
         return f"'{name}' is not in the scene '{scene.name}'. Link it there or choose another mesh."
     if target.mode != "OBJECT":
-        return f"'{name}' is in {target.mode.replace('_', ' ').title()} Mode. Leave it for Object Mode first."
+        return told(f"'{name}' is in {target.mode.replace('_', ' ').title()} Mode. Leave it for Object Mode first.",
+                    Cure("object.mode_set", {"mode": "OBJECT"}, "Object Mode"))
     mesh = target.data
     if mesh.library is not None or target.library is not None:
         library = (mesh.library or target.library).filepath

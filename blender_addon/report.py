@@ -58,6 +58,12 @@ def remember(message: str, cures: Sequence[Cure]) -> None:
             _cures.popitem(last=False)
 
 
+def told(message: str, *cures: Cure) -> str:
+    """The message, after noting the buttons that mend it."""
+    remember(message, cures)
+    return message
+
+
 def cures_of(message: str) -> tuple[Cure, ...]:
     """The buttons for a message, found by its text: that is all that Blender's properties and tooltips carry."""
     return _cures.get(message, ())

@@ -19,7 +19,7 @@ from typing import Any
 import bpy
 
 from . import compat
-from .report import Problem
+from .report import Cure, Problem
 
 
 @dataclass(frozen=True)
@@ -180,5 +180,6 @@ def _sound_path(sound: bpy.types.Sound, folder: Path) -> str:
 
 def _checked(path: str, what: str) -> str:
     if not os.path.isfile(path):
-        raise Problem(f"The {what} is not there: '{path}'. Correct the path, or relink it (File > External Data).")
+        raise Problem(f"The {what} is not there: '{path}'. Correct the path, or relink it (File > External Data).",
+                      cures=[Cure("file.find_missing_files")])
     return path

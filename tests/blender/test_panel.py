@@ -58,7 +58,8 @@ class Notes:
         self.calls.append(("prop", name))
 
     def operator(self, name: str, **_: Any) -> SimpleNamespace:
-        getattr(bpy.ops.lsf, name.split(".")[1]).get_rna_type()
+        group, _, verb = name.partition(".")
+        getattr(getattr(bpy.ops, group), verb).get_rna_type()
         self.calls.append(("operator", name))
         return SimpleNamespace()
 

@@ -381,3 +381,8 @@ def test_messages_bring_the_buttons_that_mend_them(scene, ball, monkeypatch, tmp
     notes = Notes()
     panel.draw_message(notes, str(caught.value), "ERROR")
     assert notes.of("operator") == ["lsf.setup_engine", "lsf.show_preferences"]
+    bpy.ops.object.mode_set(mode="EDIT")
+    notes = Notes()
+    panel.draw_message(notes, operators.disabled_reason(bpy.context), "INFO")
+    assert notes.of("operator") == ["object.mode_set"]
+    bpy.ops.object.mode_set(mode="OBJECT")
