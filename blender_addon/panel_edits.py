@@ -17,6 +17,9 @@ GROUPS = {
 }
 """Strengths under the headings of the panel."""
 
+UNSEEN = {"head": "Head motion is kept with the take, but nothing in the scene shows it yet."}
+"""Strengths that change nothing in Blender so far, and why."""
+
 
 class LSF_MT_presets(bpy.types.Menu):
     bl_idname = "LSF_MT_presets"
@@ -66,7 +69,10 @@ class _Edits(Section):
             group = column.column(align=True)
             group.label(text=heading)
             for name in names:
-                group.prop(sliders, name, slider=True)
+                row = group.row(align=True)
+                row.enabled = name not in UNSEEN
+                row.prop(sliders, name, slider=True)
+                draw_message(group, UNSEEN.get(name), "INFO", wrap_width(context))
         take = keys.active_take(context.scene.lsf.target)
         if reason is None and take is not None:
             draw_shapes(column, context, take)
