@@ -26,7 +26,7 @@ def set_index(settings: Any, index: int) -> None:
     """A click in the list: the take at this place of bpy.data.actions becomes the active one."""
     if 0 <= index < len(bpy.data.actions) and settings.target is not None and not tweaked(settings.target):
         take = bpy.data.actions[index]
-        if take in keys.takes_of(settings.target):
+        if take in keys.takes_of(settings.target) and settings.target.data.shape_keys.library is None:
             activate(settings.target, take)
 
 
