@@ -128,7 +128,8 @@ class Engine:
         assert self._process.stdout
         assert self._process.stderr
         threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True).start()
-        threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True).start()
+        self._log_reader = threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True)
+        self._log_reader.start()
         self.hello = self._ask("hello", {}, limits.start)
 
     # -- threads: they touch nothing but the queue and the log ------------------------------------------------------
@@ -252,6 +253,7 @@ class Engine:
         """The process is gone: everything that still waits gets its error."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
+        self._log_reader.join(0.5)  # its last words may come after the end of its stdout
         code = self._process.returncode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         last = next((line for line in reversed(self._log) if line.strip()), "")

@@ -65,7 +65,10 @@ def test_answers_come_and_the_process_ends(fake_engine, tmp_path):
 def test_one_poll_takes_a_bounded_number_of_events(fake_engine, tmp_path):
     process = fake_engine("chatty")
     request = ask(process, tmp_path)
-    time.sleep(0.7)
+    end = time.monotonic() + 20
+    while process._lines.qsize() < 100 and time.monotonic() < end:
+        time.sleep(0.01)
+    process.poll(at_most=10)  # the answer to hello among them
     assert len(process.poll(at_most=10)) == 10
     assert last_event(process, request).event == protocol.RESULT
 
