@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyworld
 import soundfile
 from tqdm import tqdm
 
@@ -27,6 +26,8 @@ RISE_FROM = 0.55                                # of the clip
 
 def surprised(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same words of (N,) float samples at 16 kHz in a surprised voice, (N,) float32."""
+    import pyworld  # for this one step of making the training data; pip install pyworld
+
     x = samples.astype(np.float64)
     pitch, times = pyworld.harvest(x, SAMPLE_RATE, f0_floor=60.0, f0_ceil=700.0)
     envelope = pyworld.cheaptrick(x, pitch, times, SAMPLE_RATE)
