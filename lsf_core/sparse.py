@@ -20,7 +20,7 @@ import numpy as np
 
 from .arkit import ARKIT_NAMES, INDEX
 from .lips import GAP_ROW
-from .motion import GAP_PROMINENCE_MM, LID_PROMINENCE, MOUTH, Motion, minima
+from .motion import GAP_PROMINENCE_MM, LID_PROMINENCE, Motion, minima
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ TOLERANCE_MM = 0.2
 """Millimetres that any point of an adult's face may be off at any frame, all curves together."""
 
 _PROBE_MM = 0.15  # bound at the probes, so that the points between them, and heads other than the template, keep theirs
-_LIP_MM = 0.5  # a shape that moves the lips apart by less than this at its full weight closes no mouth
+_LIP_MM = 0.05  # a shape that moves the lips apart by less than this in the whole take closes no mouth
 _EXTREME = 1.5  # an extreme is worth this much more error than a frame beside it: there handles lie flat
 _REACH = 1 / 2.5614  # length of an auto handle, in segments: Blender's constant for round curves
 _BLOCK = 4096  # frames at a time where the face's points are measured
@@ -70,12 +70,12 @@ def sparse_keys(weights: Floats, keep: Mask | None = None, probes: Floats | None
 def exact_keys(motion: Motion) -> Mask:
     """(F, 52): the keys that are kept whatever the tolerance, at the moments a viewer does not forgive.
 
-    The mouth's shapes where the lips have come closest, the lids where they are shut; shapes that are still have none.
+    The shapes that move the lips apart, where the lips have come closest (their gap is kept to some 0.01 mm), and the
+    lids where they are shut.
     """
     weights = motion.weights
     keep = np.zeros(weights.shape, bool)
-    moving = np.ptp(weights, axis=0) > TOLERANCE / 10
-    lips = np.array([i for i in MOUTH if moving[i] and abs(GAP_ROW[i]) > _LIP_MM], int)
+    lips = np.flatnonzero(np.abs(GAP_ROW) * np.ptp(weights, axis=0) > _LIP_MM)
     lids = np.array([INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]])
     opening = 1.0 - weights[:, lids].max(axis=1)
     for columns, curve, prominence in ((lips, motion.lip_gap_mm(), GAP_PROMINENCE_MM), (lids, opening, LID_PROMINENCE)):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX
+from lsf_core.lips import GAP_ROW
 from lsf_core.motion import Motion
 from lsf_core.sparse import TOLERANCE, TOLERANCE_MM, between, exact_keys, face_probes, sparse_keys
 
@@ -59,6 +60,8 @@ def test_lips_that_close_and_lids_that_shut_have_their_own_keys():
     assert len(closed) > 20
     for shape in ("jawOpen", "mouthPucker", "mouthFunnel"):
         assert keys[closed, INDEX[shape]].all()
+    curves = between(motion.weights, keys)
+    np.testing.assert_allclose((curves @ GAP_ROW)[closed], (motion.weights @ GAP_ROW)[closed], atol=0.02)
     shut = [int(np.argmax(motion["eyeBlinkLeft"][i : i + 93])) + i for i in range(0, 500, 93)]
     assert keys[shut][:, [INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]].all()
 
