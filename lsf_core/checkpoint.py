@@ -102,7 +102,7 @@ def verify_sha256(path: Path) -> None:
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     result = module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()},
                                     strict=False)
-    missing = [k for k in result.missing_keys if not any(part in k for part in (*_NOT_SHIPPED, "anchors"))]
+    missing = [k for k in result.missing_keys if not any(part in k for part in _NOT_SHIPPED)]
     if missing or result.unexpected_keys:
         raise ModelError(f"{path} does not fit this version: missing {missing[:3]}, unknown "
                          f"{result.unexpected_keys[:3]}. Reinstall the add-on.")

@@ -104,9 +104,9 @@ class LSFNetwork(nn.Module):
         if mix is not None:
             heard = 1 - mix.sum(-1, keepdim=True)
             emotion = heard[..., None] * emotion + (mix @ self.anchors)[:, None]
-        if not c.use_emotion:
-            feel = False
         felt = torch.as_tensor(feel, device=emotion.device).expand(emotion.shape[0])
+        if not c.use_emotion:
+            felt = torch.zeros_like(felt)
         emotion = torch.where(felt[:, None, None], emotion, self.neutral.to(emotion.dtype))
         if c.use_identity:
             factor = self.identity(identity)
