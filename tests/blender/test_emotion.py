@@ -61,12 +61,14 @@ def test_one_take_of_each_emotion_is_named_by_it(ball_scene, ball, fake_engine, 
     assert "Variation" not in ball_scene.lsf.warnings
 
 
-def test_the_angry_demo_speech_may_be_said_without_anger(scene, head, real_engine):
+def test_a_happy_take_of_angry_speech_smiles_and_does_not_frown(scene, head, real_engine):
     strip = add_strip(scene, SPEECH)
     strip.frame_offset_end = strip.frame_duration - 75
-    frowns = []
+    found = []
     for share in (0.0, 1.0):
         scene.lsf.feeling.happy = share
         bpy.ops.lsf.animate()
-        frowns.append(np.mean(keyed(head)["browDownLeft"][:, 1]))
-    assert frowns[1] < 0.5 * frowns[0]
+        found.append({shape: float(np.mean(points[:, 1])) for shape, points in keyed(head).items()})
+    heard, happy = found
+    assert happy["browDownLeft"] < 0.5 * heard["browDownLeft"]
+    assert happy["mouthSmileLeft"] > heard["mouthSmileLeft"] + 0.1
