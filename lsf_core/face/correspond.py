@@ -153,6 +153,7 @@ def opening_ratio(surface: Surface, upper: np.ndarray, lower: np.ndarray) -> flo
     x = surface.vertices[upper, 0]
     low, high = np.percentile(x, [30, 70])
     middle = upper[(x >= low) & (x <= high)]
+    middle = middle if len(middle) else upper
     straight, _ = cKDTree(surface.vertices[lower]).query(surface.vertices[middle])
     along = geodesic(surface, lower, 6.0 * float(straight.max()) + 1.0)[middle]
     return float(np.median(along / np.maximum(straight, 1e-6)))

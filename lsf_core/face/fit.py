@@ -28,6 +28,8 @@ class Fit:
     pose: Similarity
     shape: Shape
     misfit: float
+    person: np.ndarray | None = None
+    """Identity (K,) where it is another one than the shape's: who a drawn head would be without its style."""
 
     @property
     def strangeness(self) -> float:

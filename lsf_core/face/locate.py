@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,7 +46,17 @@ def locate(mesh: Surface, prepared: Prepared, guide: Guide, report: Progress) ->
             + ". Choose the mesh of the head; if it is one, separate hair, hat and clothes, limit the area to the face "
             "or set the landmarks by hand."
         )
-    return best
+    return replace(best, person=_person(mesh, prepared, guide, best)) if best.shape.style.any() else best
+
+
+def _person(mesh: Surface, prepared: Prepared, guide: Guide, fit: Fit) -> np.ndarray:
+    """Identity without a style, found from a styled fit: a face near the limit of what needs one keeps its identity on
+    whichever side of it another mesh of the same face falls."""
+    shape = Shape(fit.shape.identity)
+    for steps, count in ((12, 1200), (10, 4000)):
+        plain = fit_shape(SurfaceNearest(fit.pose, mesh), prepared, guide, shape=shape, steps=steps, count=count)
+        fit, shape = plain, plain.shape
+    return shape.identity
 
 
 def _ways(mesh: Surface, prepared: Prepared, guide: Guide
@@ -103,14 +114,17 @@ class Look:
                 best = fit
             if best.strangeness < FAIR:
                 break
-        return best
+        if best is None or styled or best.strangeness > FAIR:
+            return best
+        # Once more with the whole head in sight: the way there must not decide between two like faces.
+        again = self._best([best.pose], *self._head_at(best.pose), styled=False)
+        return min(best, again, key=lambda fit: fit.strangeness)
 
     def around(self, best: Fit | None) -> Fit | None:
         """Near the best so far, with the face free of its skull, and styles."""
         if best is None:
             return None
-        middle = best.pose.to_mesh(self.prepared.vertices[self.prepared.skin].mean(0)[None])[0]
-        points, normals = self._crop(middle, 260.0 * best.pose.scale)
+        points, normals = self._head_at(best.pose)
         if len(points) < 400:
             return None
         candidates = descend(points[::6], normals[::6], *self.face, starts_around(best.pose, self.face[0]), keep=6,
@@ -150,6 +164,11 @@ class Look:
         points, normals = self._crop(start.to_mesh(self.prepared.vertices.mean(0)[None])[0], 300.0 * start.scale)
         return self._best([start], points, normals, styled=styled)
 
+    def _head_at(self, pose: Similarity) -> tuple[np.ndarray, np.ndarray]:
+        """Samples of the mesh where a pose puts the head."""
+        middle = self.prepared.vertices[self.prepared.skin].mean(0)
+        return self._crop(pose.to_mesh(middle[None])[0], 260.0 * pose.scale)
+
     def _crop(self, centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
         """Up to 24,000 even samples of the mesh around a point."""
         near = (np.linalg.norm(self.mesh.vertices - centre, axis=1) < radius)[self.mesh.triangles].any(1)
@@ -165,9 +184,9 @@ class Look:
         begins = self._begins() if styled else [None]
         rough = [fit_shape(SampleNearest(start, points, normals), self.prepared, self.guide, shape=begin, styled=styled,
                            close=False, steps=20, count=500) for start in starts for begin in begins]
-        rough.sort(key=lambda fit: fit.misfit)
-        good = min((self._on_mesh(fit.pose, fit.shape, styled, 5, 1200) for fit in rough[:2]),
-                   key=lambda fit: fit.misfit)
+        rough.sort(key=lambda fit: fit.strangeness)
+        good = min((self._on_mesh(fit.pose, fit.shape, styled, 5, 1200) for fit in rough[:3]),
+                   key=lambda fit: fit.strangeness)
         return self._on_mesh(good.pose, good.shape, styled, 10, 4000)
 
     def _begins(self) -> list[Shape | None]:

@@ -63,7 +63,7 @@ class Registration:
 
     @property
     def identity(self) -> np.ndarray:
-        return self.fit.shape.identity
+        return self.fit.shape.identity if self.fit.person is None else self.fit.person
 
 
 def outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
