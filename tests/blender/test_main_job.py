@@ -46,6 +46,7 @@ def test_speech_and_a_bare_head_become_an_animated_face(ready, head):
 
 
 def test_sparse_keys_stay_within_a_hundredth_and_a_fifth_of_a_millimetre_on_the_mesh(ready, head):
+    compat.all_strips(ready)[0].frame_offset_end = 0  # to the end of the speech: curves have two ends however short
     bpy.ops.lsf.animate()
     take = keys.active_take(head)
     made = keys.take_settings(take)
@@ -53,7 +54,7 @@ def test_sparse_keys_stay_within_a_hundredth_and_a_fifth_of_a_millimetre_on_the_
         edits.EditSettings.from_dict(made["edits"]), fps=made["fps"], frames=made["frames"], seed=made["seed"])
     curves = {curve.data_path: curve for curve in compat.curves_of(head.data.shape_keys)}
     shown = np.array([[curves[mesh_io.curve_path(name)].evaluate(frame) for name in wanted.names]
-                      for frame in range(11, 61)])
+                      for frame in range(11, 11 + made["frames"])])
     assert np.abs(shown - wanted.weights).max() <= sparse.TOLERANCE + 1e-5
     blocks = head.data.shape_keys.key_blocks
     places = {name: np.array([p.co[:] for p in compat.key_points(blocks[name])]) for name in ("Basis", *wanted.names)}
