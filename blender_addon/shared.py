@@ -1,4 +1,4 @@
-"""What Blender's side uses of lsf_core: the protocol, the shape names, and the edits, which need numpy alone.
+"""What Blender's side uses of lsf_core: protocol, shape names, edits, keys that exist; all need numpy alone.
 
 The package is loaded by path under a private name of this add-on: sys.path and the name `lsf_core` stay untouched. In a
 checkout it lies beside this folder; in the installed extension it lies in `engine/` inside it.
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lsf_core import arkit, arrayfile, edits, errors, motion, protocol, rawtake, sparse
+    from lsf_core.face.keys import names as key_names
+    from lsf_core.face.keys import solve as key_solve
 
 HERE = Path(__file__).resolve().parent
 
@@ -44,11 +46,22 @@ def _load_core() -> ModuleType:
     return package
 
 
+def _without_init(name: str, folder: Path) -> None:
+    """Make the package known by its place alone: what its __init__ imports (scipy) Blender's Python has not."""
+    package = ModuleType(name)
+    package.__path__ = [str(folder)]
+    sys.modules[name] = package
+
+
 ROOT = find_root()
 if not TYPE_CHECKING:
     _core = _load_core()
     arkit, arrayfile, edits, errors, motion, protocol, rawtake, sparse = (
         importlib.import_module(f"{_core.__name__}.{name}")
         for name in ("arkit", "arrayfile", "edits", "errors", "motion", "protocol", "rawtake", "sparse"))
+    _without_init(f"{_core.__name__}.face", ROOT / "lsf_core" / "face")
+    key_names, key_solve = (importlib.import_module(f"{_core.__name__}.face.keys.{name}")
+                            for name in ("names", "solve"))
 
-__all__ = ["ROOT", "arkit", "arrayfile", "edits", "errors", "find_root", "motion", "protocol", "rawtake", "sparse"]
+__all__ = ["ROOT", "arkit", "arrayfile", "edits", "errors", "find_root", "key_names", "key_solve", "motion", "protocol",
+           "rawtake", "sparse"]

@@ -22,23 +22,38 @@ TOLERANCE = 1e-4
 def solve_weights(keys: np.ndarray, shapes: np.ndarray, weights: np.ndarray, fps: float = 30.0) -> np.ndarray:
     """Weights (F,K) float32 in [0,1] of `keys` (K,V,3) that come nearest to the motion `weights` (F,S) of `shapes`.
 
-    shapes (S,V,3) and keys: displacements in the same space and unit. Minimises |keys x - shapes w|^2 over the frames
-    plus a ridge and the squared change between frames (SMOOTH_S), by coordinate descent in the box: even frames and odd
-    frames in turn, each coordinate exactly. Keys that move nothing get 0. Raises ValueError for arrays that do not fit.
+    shapes (S,V,3) and keys: displacements in the same space and unit. Raises ValueError for arrays that do not fit.
     """
-    if keys.shape[1:] != shapes.shape[1:] or weights.ndim != 2 or weights.shape[1] != len(shapes):
-        raise ValueError(f"keys {keys.shape}, shapes {shapes.shape} and weights {weights.shape} do not fit together.")
-    frames, count = len(weights), len(keys)
-    flat = keys.reshape(count, -1).astype(np.float64)
-    energy = np.einsum("ki,ki->k", flat, flat)
+    return solve_products(*products(keys, shapes), weights, fps)
+
+
+def products(keys: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All that solving needs of a mesh: inner products of keys (K,V,3) with each other (K,K), of shapes (S,V,3) with
+    keys (S,K). Raises ValueError for arrays that do not fit."""
+    if keys.shape[1:] != shapes.shape[1:]:
+        raise ValueError(f"keys {keys.shape} and shapes {shapes.shape} do not fit together.")
+    flat = keys.reshape(len(keys), -1).astype(np.float64)
+    return flat @ flat.T, shapes.reshape(len(shapes), -1).astype(np.float64) @ flat.T
+
+
+def solve_products(own: np.ndarray, shared: np.ndarray, weights: np.ndarray, fps: float = 30.0) -> np.ndarray:
+    """`solve_weights` from the `products` own (K,K) and shared (S,K) and the motion (F,S).
+
+    Minimises |keys x - shapes w|^2 over the frames plus a ridge and the squared change between frames (SMOOTH_S), by
+    coordinate descent in the box: even frames and odd frames in turn, each coordinate exactly. Keys that move nothing
+    get 0. Raises ValueError for arrays that do not fit.
+    """
+    if weights.ndim != 2 or shared.shape != (weights.shape[1], len(own)):
+        raise ValueError(f"products {own.shape}, {shared.shape} and weights {weights.shape} do not fit together.")
+    frames, count = len(weights), len(own)
+    energy = np.diag(own)
     alive = energy > 1e-12 * max(float(energy.max(initial=0.0)), 1e-30)
     x = np.zeros((frames + 2, count))  # a frame of padding at both ends: the neighbours of the first and the last
     if not alive.any() or frames == 0:
         return x[1:-1].astype(np.float32)
     unit = float(energy[alive].mean())
-    gram = flat @ flat.T / unit
-    own = np.diag(gram).copy()
-    wanted = np.asarray(weights, np.float64) @ (shapes.reshape(len(shapes), -1).astype(np.float64) @ flat.T) / unit
+    gram, energy = own / unit, energy / unit
+    wanted = np.asarray(weights, np.float64) @ shared / unit
     bond = (SMOOTH_S * fps) ** 2
     links = np.full(frames, 2.0)
     links[0] -= 1.0
@@ -51,8 +66,8 @@ def solve_weights(keys: np.ndarray, shapes: np.ndarray, weights: np.ndarray, fps
             around = (x[rows - 1] * (group > 0)[:, None] + x[rows + 1] * (group < frames - 1)[:, None]) * bond
             now = x[rows]
             for k in np.flatnonzero(alive):
-                pull = wanted[group, k] - now @ gram[:, k] + own[k] * (now[:, k] + around[:, k])
-                new = np.clip(pull / (own[k] * (1.0 + RIDGE + bond * links[group])), 0.0, 1.0)
+                pull = wanted[group, k] - now @ gram[:, k] + energy[k] * (now[:, k] + around[:, k])
+                new = np.clip(pull / (energy[k] * (1.0 + RIDGE + bond * links[group])), 0.0, 1.0)
                 change = max(change, float(np.abs(new - now[:, k]).max()))
                 now[:, k] = new
             x[rows] = now
