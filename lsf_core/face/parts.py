@@ -18,6 +18,9 @@ from .sphere import fit_sphere
 MOUTH_MM = 12.0
 """A part whose vertices lie, in the median, this near the template's teeth or tongue is part of the mouth."""
 
+RIDE_MM = 5.0
+"""Parts that lie nearer to the skin than this, such as brows and stubble, bend with it; others are stiff."""
+
 
 @dataclass
 class Part:
@@ -115,7 +118,19 @@ def part_deltas(result: Registration, parts: list[Part], skin_index: np.ndarray,
             weight = 1.0 / (distance + 0.3) ** 2
             weight /= weight.sum(1, keepdims=True)
             weight *= np.clip(2.0 - distance[:, :1] / 15.0, 0.0, 1.0)  # hair and clothes off the face stay
-            out.append(np.stack([np.einsum("nk,nki->ni", weight, shape[near]) for shape in skin_deltas]))
+            ride = np.stack([np.einsum("nk,nki->ni", weight, shape[near]) for shape in skin_deltas])
+            out.append(ride if np.median(distance[:, 0]) < RIDE_MM else _stiff(points, ride, distance[:, 0]))
+    return out
+
+
+def _stiff(points: np.ndarray, ride: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Deltas (52,n,3) of a part that does not bend, such as glasses: it goes with the skin that it is nearest to."""
+    held = np.argsort(distance)[: max(12, len(points) // 6)]
+    out = np.zeros_like(ride)
+    for k, move in enumerate(ride):
+        if np.abs(move[held]).max() > 1e-3:
+            turn, slide = rigid(points[held], points[held] + move[held])
+            out[k] = points @ turn.T + slide - points
     return out
 
 

@@ -105,9 +105,7 @@ class Carrier:
         self.match = finder.query(self.surface.vertices, self.surface.normals, result.labels[self.index], k=10)
         distance = np.linalg.norm(self.match.position - self.surface.vertices, axis=1)
         agree = (self.match.normal * self.surface.normals).sum(1)
-        # Lips and lids go on inside, where nothing was fitted: their sides are known there by the labels.
-        inside = 0.5 * np.abs(prepared.labels).max(1)
-        trust = self.match.interpolate(self.template.triangles, 0.05 + np.maximum(prepared.weight, inside))
+        trust = self.match.interpolate(self.template.triangles, 0.05 + prepared.weight)
         cover = np.clip((agree - 0.2) / 0.4, 0, 1) * np.exp(-((distance / COVER_MM) ** 2)) * np.minimum(trust, 1.0)
         cover[np.abs(self.match.label - result.labels[self.index]).max(1) > 1.0] = 0.0  # the other lip or lid
         cover[cover < 0.004] = 0.0
