@@ -8,6 +8,7 @@ This package is everything that imports bpy. The network and the geometry live i
     engine        the client of the engine process                  job         one run, checked
     order         what a job is asked to make                       writing     its end: takes are written
     strips        sound and frames of a strip                       mesh_io     meshes and shape keys
+    parts         the objects that belong to a face                 mapper      which shape keys are driven, and how
     curves        F-curves in bulk, the artist's keys left alone    carrier     what FBX needs on the object
     keys          what a take is and bears                          takes       what can be done with takes
     edits         takes changed without the network                 presets     edits that are kept and shared
@@ -25,6 +26,7 @@ from . import (
     edits,
     engine,
     fbx,
+    mapper,
     operators,
     panel,
     panel_edits,
@@ -32,14 +34,17 @@ from . import (
     panel_engine,
     panel_lines,
     panel_takes,
+    panel_targets,
+    parts,
     preferences,
     properties,
     setup_operators,
     take_operators,
 )
 
-MODULES = (properties, preferences, setup_operators, engine, operators, take_operators, edits, edit_operators, fbx,
-           panel, panel_emotion, panel_takes, panel_edits, panel_lines, panel_engine)
+MODULES = (mapper, parts, properties, preferences, setup_operators, engine, operators, take_operators,
+           edits, edit_operators, fbx, panel, panel_emotion, panel_targets, panel_takes, panel_edits,
+           panel_lines, panel_engine)
 
 
 def register() -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import bpy
 from mathutils import Matrix, Vector
 
-from . import compat, edits, keys
+from . import compat, edits, keys, parts
 
 COLLECTION_TAG = "lsf_compare"
 """Custom property of the collection that holds the copies."""
@@ -33,24 +33,34 @@ def shown(scene: bpy.types.Scene) -> bpy.types.Collection | None:
 
 
 def show(scene: bpy.types.Scene, target: bpy.types.Object, actions: Sequence[bpy.types.Action]) -> bpy.types.Collection:
-    """Copies of the mesh in a row to its side, one for each Action, bearing its name."""
+    """Copies of the mesh and its parts in a row to its side, one for each Action, bearing its name."""
     place = bpy.data.collections.new(f"{target.name} compared")
     place[COLLECTION_TAG] = True
     scene.collection.children.link(place)
     step = _step(target)
     for number, action in enumerate(actions, 1):
-        copy = target.copy()
-        copy.data = target.data.copy()
-        copy.animation_data_clear()
-        copy.name, copy.show_name, copy.hide_render = action.name, True, True
-        # An armature would bend the copy by how far it stands from the bones.
-        for modifier in [m for m in copy.modifiers if m.type == "ARMATURE"]:
-            copy.modifiers.remove(modifier)
-        place.objects.link(copy)
-        copy.select_set(False)
-        copy.matrix_world = Matrix.Translation(step * number) @ target.matrix_world
-        compat.assign_action(copy.data.shape_keys, action)
+        for thing in parts.together(target):
+            copy = _copy(thing, place, Matrix.Translation(step * number) @ thing.matrix_world)
+            copy.name = action.name if thing == target else f"{action.name} {thing.name}"
+            copy.show_name = thing == target
+            if copy.data.shape_keys is not None:
+                compat.assign_action(copy.data.shape_keys, action)
     return place
+
+
+def _copy(thing: bpy.types.Object, place: bpy.types.Collection, matrix: Matrix) -> bpy.types.Object:
+    """A copy of the object, with a mesh of its own, in the collection at this place in the world."""
+    copy = thing.copy()
+    copy.data = thing.data.copy()
+    copy.animation_data_clear()
+    copy.hide_render = True
+    # An armature would bend the copy by how far it stands from the bones.
+    for modifier in [m for m in copy.modifiers if m.type == "ARMATURE"]:
+        copy.modifiers.remove(modifier)
+    place.objects.link(copy)
+    copy.select_set(False)
+    copy.matrix_world = matrix
+    return copy
 
 
 def show_emotions(scene: bpy.types.Scene, target: bpy.types.Object, take: bpy.types.Action) -> bpy.types.Collection:

@@ -18,7 +18,7 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import compat, curves, keys, writing
+from . import compat, curves, keys, mapper, writing
 from .mesh_io import curve_path
 from .order import edits_of_take
 from .report import Problem
@@ -51,9 +51,11 @@ def apply(take: bpy.types.Action, settings: Any, keep: bool = True) -> int:
     """
     made = keys.take_settings(take)
     style = made.get("style", curves.SPARSE)
-    motion = _finished(take, made, settings)
-    columns = {curve_path(name): i for i, name in enumerate(motion.names)}
-    mask = writing.sparse_mask(list(motion.names), motion.weights, motion.fps) if style == curves.SPARSE else None
+    motion, driven = _finished(take, made, settings)
+    columns = {curve_path(name): i for i, name in enumerate(driven.names)}
+    mask = None
+    if style == curves.SPARSE:
+        mask = writing.driven_mask(list(motion.names), motion.weights, motion.fps, driven)
     written, first, kept = keys.written_keys(take), int(made["first_frame"]), 0
     if not written:
         raise Problem(f"'{take.name}' does not know the keys it was written with. Press 'Make Again'.")
@@ -61,7 +63,7 @@ def apply(take: bpy.types.Action, settings: Any, keep: bool = True) -> int:
         path = curve.data_path
         if path not in columns or path not in written:
             continue  # a curve of the artist's
-        values = motion.weights[:, columns[path]]
+        values = driven.weights[:, columns[path]]
         fresh = curves.chosen(values, None if mask is None else mask[:, columns[path]], first)
         if keep:
             written[path], changes = curves.rewrite(curve, written[path], fresh, values, first, style)
@@ -82,10 +84,12 @@ def hand_keys(take: bpy.types.Action) -> int:
                if curve.data_path in written)
 
 
-def _finished(take: bpy.types.Action, made: dict[str, Any], settings: Any) -> Any:
+def _finished(take: bpy.types.Action, made: dict[str, Any], settings: Any) -> tuple[Any, mapper.Driven]:
+    """The take's motion with these edits, in ARKit's shapes and in the keys that it drives. Raises Problem."""
     try:
         raw = _raw(bytes(take[keys.RAW_TAG]))
-        return raw.finish(settings, fps=float(made["fps"]), frames=int(made["frames"]), seed=int(made["seed"]))
+        motion = raw.finish(settings, fps=float(made["fps"]), frames=int(made["frames"]), seed=int(made["seed"]))
+        return motion, mapper.drive_of(take).apply(motion.names, motion.weights, motion.fps)
     except (KeyError, TypeError, ValueError, errors.LSFError) as error:
         raise Problem(f"The edits of '{take.name}' cannot be changed: its raw motion or settings are missing or spoilt "
                       f"({error}). Press 'Make Again'.") from error

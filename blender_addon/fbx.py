@@ -8,6 +8,7 @@ The file is read again afterwards: what is told of an export is what lies in it.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper
 
-from . import fbx_check, fbx_shapes, keys, mesh_io, strips
+from . import fbx_check, fbx_shapes, keys, mesh_io, parts, strips
 from .report import Cure, Problem
 
 FBX_SETTINGS: dict[str, Any] = {
@@ -141,7 +142,10 @@ def export(context: bpy.types.Context, filepath: str, options: Options = Options
         # Never cut a take short; steps that do not meet the last frame go on to the next.
         scene.frame_start, scene.frame_end = min(before[0], first), max(before[1], last) + (step != 1.0)
         selection = context.temp_override(selected_objects=objects, active_object=target, object=target)
-        with fbx_shapes.dressed(target, options.names, options.only_moving), selection:
+        with ExitStack() as stack:
+            for thing in parts.keyed(target):
+                stack.enter_context(fbx_shapes.dressed(thing, options.names, options.only_moving))
+            stack.enter_context(selection)
             bpy.ops.export_scene.fbx(filepath=path, use_selection=True, bake_anim_step=step, **FBX_SETTINGS,
                                      **PROGRAMS[options.program])
     except RuntimeError as error:
@@ -180,11 +184,11 @@ def described(found: fbx_check.Contents, scene: bpy.types.Scene) -> str:
 
 
 def belongings(target: bpy.types.Object, scene: bpy.types.Scene) -> list[bpy.types.Object]:
-    """The mesh, its parents, the children of them all, and the armatures that bend them: the character."""
+    """The mesh, its parts, its parents, the children of them all, and the armatures that bend them: the character."""
     root = target
     while root.parent is not None:
         root = root.parent
-    found = [root, *root.children_recursive]
+    found = [root, *root.children_recursive, *parts.together(target)]
     for thing in list(found):
         found += [m.object for m in thing.modifiers if m.type == "ARMATURE" and m.object]
     return [thing for thing in dict.fromkeys(found) if mesh_io.in_scene(thing, scene)]

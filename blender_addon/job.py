@@ -13,14 +13,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import bpy
-import numpy as np
 
-from . import engine, mesh_io, order, preferences, strips, writing
+from . import engine, mapper, mesh_io, order, parts, preferences, strips, writing
 from .order import Order
 from .report import Problem, describe, print_report
 from .shared import arkit, arrayfile, protocol
@@ -33,13 +32,26 @@ SHARES = {"listen": 0.0, "rig": 1.0, "animate": 1.0}
 
 @dataclass
 class _Mesh:
-    """A mesh of the job: as it was read, the files in which the engine finds it, and what the engine makes of it."""
+    """A head of the job with its parts: as read, the files in which the engine finds it, and what it makes of it."""
 
-    data: mesh_io.MeshData
+    data: parts.Joined
     files: dict[str, str]
-    missing: list[str]
-    """ARKit shape keys that have to be made."""
+    plan: mapper.Plan
+    """What becomes of the head's shape keys."""
+    missing: list[list[str]]
+    """ARKit shapes that the engine has to say, for each object: to be made, the head's also to solve poses for."""
     shapes: writing.Shapes
+
+    def drive(self, target: bpy.types.Object) -> mapper.Drive:
+        """How a motion drives the shape keys, of the parts too."""
+        others = [name for part in parts.together(target)[1:] for name in mesh_io.existing_keys(part)]
+        others += [name for made in self.shapes.parts for name in made.names]
+        return mapper.drive(target, self.plan, self.shapes.deltas, others)
+
+    def to_make(self) -> writing.Shapes:
+        """The shape keys to be made."""
+        none = replace(self.shapes, names=[], deltas=self.shapes.deltas[:0])
+        return none if self.plan.solved else self.shapes
 
 
 @dataclass
@@ -115,18 +127,19 @@ class Job:
             yield _Part(one, meshes[one.target], speeches[one.choice], feelings[one.feeling])
 
     def _read_mesh(self, target: bpy.types.Object, number: int) -> _Mesh:
-        data = mesh_io.read(target)
+        data = parts.read(target)
         files = {"vertices": f"vertices{number}.npy", "faces": f"faces{number}.npy"}
         arrayfile.save_array(self._folder / files["vertices"], data.vertices)
         arrayfile.save_array(self._folder / files["faces"], data.triangles)
-        present = set(mesh_io.existing_keys(target))
-        missing = [name for name in arkit.ARKIT_NAMES if name not in present]
-        return _Mesh(data, files, missing, writing.no_shapes(data))
+        plan = mapper.plan(target)
+        missing = [list(plan.lacking if plan.solved else plan.make)]
+        missing += [parts.missing_keys(part, arkit.ARKIT_NAMES) for part in parts.together(target)[1:]]
+        return _Mesh(data, files, plan, missing, writing.no_shapes(data))
 
     def _plan(self) -> list[tuple[str, _Part]]:
         """What the engine is asked, in order: each sound heard and each face read once, bad sounds told first."""
         steps = [("listen", part) for part in _first_of_each(self._parts, "speech")]
-        steps += [("rig", part) for part in _first_of_each(self._parts, "mesh") if part.mesh.missing]
+        steps += [("rig", part) for part in _first_of_each(self._parts, "mesh") if any(part.mesh.missing)]
         return steps + [("animate", part) for part in self._parts]
 
     # -- driving ----------------------------------------------------------------------------------------------------
@@ -229,7 +242,8 @@ class Job:
         if scene is None:
             raise Problem(_gone(self._scene))
         targets = {part.order.target: self._live(part, scene) for part in _first_of_each(self._parts, "mesh")}
-        results = [self._result(part, targets[part.order.target]) for part in self._parts]
+        drives = {part.order.target: part.mesh.drive(targets[part.order.target]) for part in self._parts}
+        results = [self._result(part, targets[part.order.target], drives[part.order.target]) for part in self._parts]
         outcome = writing.write(scene, results)
         self.warnings += outcome.warnings
         self.summary = outcome.summary
@@ -241,19 +255,22 @@ class Job:
         target = bpy.data.objects.get((part.order.target, None))
         if target is None:
             raise Problem(_gone(part.order.target))
-        reason = mesh_io.refusal(target, scene)
+        reason = mesh_io.refusal(target, scene) or parts.refusal(target, scene)
         if reason:
             raise Problem(f"{reason} Nothing was changed.")
-        if not np.array_equal(mesh_io.read(target).basis, part.mesh.data.basis):
+        if not part.mesh.data.unchanged(parts.read(target)):
             raise Problem(f"'{target.name}' was edited while the engine worked. Nothing was changed; "
                           "press Animate again.")
+        if mapper.plan(target) != part.mesh.plan:
+            raise Problem(f"The shape keys of '{target.name}' or their mapping changed while the engine worked. "
+                          "Nothing was changed; press Animate again.")
         return target
 
-    def _result(self, part: _Part, target: bpy.types.Object) -> writing.Result:
+    def _result(self, part: _Part, target: bpy.types.Object, drive: mapper.Drive) -> writing.Result:
         assert part.motion is not None
         settings = {**order.settings_of(part.order, part.speech.sound),
                     "engine": self._engine.versions.get("engine", ""), "checkpoint": part.motion.checkpoint}
-        return writing.Result(target, part.mesh.shapes, part.motion, part.speech.sound, settings)
+        return writing.Result(target, part.mesh.to_make(), part.motion, drive, part.speech.sound, settings)
 
     # -- ending -----------------------------------------------------------------------------------------------------
     def _fail(self, message: str, trace: str = "", cancelled: bool = False) -> None:

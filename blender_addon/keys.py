@@ -18,7 +18,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import compat, curves
+from . import compat, curves, parts
 from .carrier import carry
 from .mesh_io import curve_path
 
@@ -43,22 +43,21 @@ class Take:
     first_frame: int
     last_frame: int
     keys: int
-    set_aside: str
-    """Name of the artist's Action that was active before, or ''."""
+    set_aside: tuple[str, ...]
+    """Names of the artist's Actions that were active before."""
 
 
 def write_take(
     target: bpy.types.Object, name: str, names: list[str], weights: np.ndarray, start_frame: int,
     settings: dict[str, Any], mask: np.ndarray | None = None, raw: bytes = b"",
 ) -> Take:
-    """Write a new take and make it the active one. Where that fails, everything is as it was.
+    """Write a new take and make it the active one, of the parts too. Where that fails, everything is as it was.
 
     weights: (F, len(names)) in [0, 1]; frame i goes to scene frame start_frame + i. names: shape keys of the mesh.
     settings: stored with the take as JSON, so that it can be told apart and made again. mask: (F, len(names)) bool,
     where sparse keys are; None: a key on every frame. raw: bytes of the RawTake, which later edits start from.
     """
     key = target.data.shape_keys
-    before = _active_action(key)
     owner = key.get(ID_TAG) or uuid.uuid4().hex
     style = curves.EVERY_FRAME if mask is None else curves.SPARSE
     with all_or_nothing([target]):
@@ -66,7 +65,7 @@ def write_take(
         put_settings(action, {**settings, "target_id": owner, "first_frame": start_frame, "frames": len(weights),
                               "style": style})
         action.use_fake_user = True  # a take that is not active now must survive saving
-        compat.assign_action(key, action)
+        set_aside = parts.assign(target, action, TAKE_TAG)
         written = {}
         for column, shape in enumerate(names):
             path = curve_path(shape)
@@ -77,21 +76,19 @@ def write_take(
         if raw:
             _put_bytes(action, RAW_TAG, raw)
         last_frame = start_frame + len(weights) - 1
-        carry(target, (start_frame, last_frame), is_take(_active_action(target)))
+        for thing in parts.keyed(target):
+            carry(thing, (start_frame, last_frame), is_take(_active_action(thing)))
     key[ID_TAG] = owner
-    set_aside = ""
-    if before is not None and not is_take(before):
-        before.use_fake_user = True
-        set_aside = before.name
-    return Take(action, start_frame, last_frame, sum(len(keys) for keys in written.values()), set_aside)
+    return Take(action, start_frame, last_frame, sum(len(keys) for keys in written.values()), tuple(set_aside))
 
 
 @contextlib.contextmanager
 def all_or_nothing(targets: Iterable[bpy.types.Object]) -> Iterator[None]:
-    """What fails inside leaves no Action behind, and the targets with the Actions, and slots, that they had before."""
+    """What fails inside leaves no Action behind, and the targets and their parts with the Actions, and slots, that they
+    had before."""
     there = set(bpy.data.actions)
-    before = [(data, compat.assigned(data)) for target in targets
-              for data in (target, target.data.shape_keys) if data is not None]
+    before = [(data, compat.assigned(data)) for target in targets for thing in parts.together(target)
+              for data in (thing, thing.data.shape_keys) if data is not None]
     try:
         yield
     except Exception:

@@ -165,7 +165,7 @@ PLAIN = Drive({name: name for name in arkit.ARKIT_NAMES})
 
 def drive(target: bpy.types.Object, made: Plan, shapes: np.ndarray, others: Iterable[str] = ()) -> Drive:
     """The drive of a plan. shapes: (len(made.lacking), V, 3) displacements of the lacking shapes in the mesh's own
-    space, where poses are to be solved; others: names of the shape keys of the parts, which the same Action animates."""
+    space, where poses are to be solved; others: names of shape keys of the parts, which the same Action animates."""
     direct = {**made.direct, **{shape: shape for shape in made.make}}
     others = [key for key in others if key not in direct and key not in made.solved]
     direct.update(one_way(key_names.match(others).arkit))

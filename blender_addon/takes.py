@@ -10,7 +10,7 @@ from typing import Any
 
 import bpy
 
-from . import compat, curves, keys, strips
+from . import compat, curves, keys, parts, strips
 from .carrier import carry
 from .report import Problem
 
@@ -32,17 +32,13 @@ def set_index(settings: Any, index: int) -> None:
 
 def tweaked(target: bpy.types.Object) -> bool:
     """Whether the shape keys are in NLA tweak mode, where their Action cannot be changed."""
-    shape_keys = target.data.shape_keys
-    return bool(shape_keys and shape_keys.animation_data and shape_keys.animation_data.use_tweak_mode)
+    animated = [thing.data.shape_keys.animation_data for thing in parts.keyed(target)]
+    return any(data is not None and data.use_tweak_mode for data in animated)
 
 
 def activate(target: bpy.types.Object, take: bpy.types.Action | None) -> None:
-    """Make the take the one that animates the mesh, or none. An Action of the artist's stays in the file."""
-    shape_keys = target.data.shape_keys
-    before = compat.assigned(shape_keys).action
-    if before is not None and not keys.is_take(before):
-        before.use_fake_user = True
-    compat.assign_action(shape_keys, take)
+    """Make the take the one that animates the mesh and its parts, or none. Actions of the artist's stay in the file."""
+    parts.assign(target, take, keys.TAKE_TAG)
 
 
 def refusal(context: bpy.types.Context) -> str | None:
@@ -86,17 +82,24 @@ def delete(target: bpy.types.Object, take: bpy.types.Action) -> None:
 
 
 def nla_strips(target: bpy.types.Object) -> list[tuple[Any, Any]]:
-    """(track, strip) of the NLA of the mesh's shape keys."""
-    data = target.data.shape_keys.animation_data if target.data.shape_keys else None
-    return [(track, strip) for track in data.nla_tracks for strip in track.strips] if data else []
+    """(track, strip) of the NLA of the shape keys, the parts' too."""
+    animated = [thing.data.shape_keys.animation_data for thing in parts.keyed(target)]
+    return [(track, strip) for data in animated if data is not None for track in data.nla_tracks
+            for strip in track.strips]
 
 
 def push_down(target: bpy.types.Object, take: bpy.types.Action) -> Any:
-    """Put the take on an NLA track of its own and end its being active, as Blender's *Push Down*. Returns the strip.
+    """Put the take on an NLA track of its own and end its being active, as Blender's *Push Down*; that of each part
+    too. Returns the head's strip.
 
     It plays within its frames only: what lies below shows before and after it.
     """
-    data = target.data.shape_keys.animation_data
+    strips_made = [_push_down(thing.data.shape_keys.animation_data, take) for thing in parts.keyed(target)
+                   if compat.assigned(thing.data.shape_keys).action == take]
+    return strips_made[0]
+
+
+def _push_down(data: Any, take: bpy.types.Action) -> Any:
     track = data.nla_tracks.new()
     track.name = take.name
     strip = track.strips.new(take.name, round(take.frame_range[0]), take)
@@ -129,7 +132,8 @@ def move(target: bpy.types.Object, take: bpy.types.Action, frames: int) -> None:
     written = keys.written_keys(take)
     if written:
         keys.put_written(take, {path: each.moved(frames) for path, each in written.items()})
-    carry(target, (first, first + int(made.get("frames", 1)) - 1), keys.is_take(compat.assigned(target).action))
+    for thing in parts.keyed(target):
+        carry(thing, (first, first + int(made.get("frames", 1)) - 1), keys.is_take(compat.assigned(thing).action))
     take.update_tag()
 
 

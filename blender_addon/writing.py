@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import curves, keys, mesh_io
+from . import curves, keys, mapper, mesh_io, parts
 from .report import Problem
 from .shared import arkit, errors, motion, protocol, rawtake, sparse
 from .strips import Speech
@@ -22,6 +23,8 @@ class Shapes:
     names: list[str]
     deltas: np.ndarray
     basis: np.ndarray
+    parts: tuple[Shapes, ...] = ()
+    """The same for each part of the head, in the order of `parts.together`; empty where they have what they need."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +45,14 @@ class Result:
     target: bpy.types.Object
     shapes: Shapes
     motion: Motion
+    drive: mapper.Drive
     speech: Speech
     settings: dict[str, Any]
+
+    @cached_property
+    def driven(self) -> mapper.Driven:
+        """The motion in the mesh's own keys."""
+        return self.drive.apply(self.motion.names, self.motion.weights, self.speech.fps)
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,8 @@ class Outcome:
 def write(scene: bpy.types.Scene, results: list[Result]) -> Outcome:
     """Write all takes; each becomes its mesh's active one. What fails leaves everything as it was."""
     targets = list({result.target.name: result.target for result in results}.values())
-    made_before = {target.name: mesh_io.existing_keys(target) for target in targets}
+    objects = list({thing.name: thing for target in targets for thing in parts.together(target)}.values())
+    made_before = {thing.name: mesh_io.existing_keys(thing) for thing in objects}
     warnings: list[str] = []
     takes = []
     try:
@@ -67,8 +77,8 @@ def write(scene: bpy.types.Scene, results: list[Result]) -> Outcome:
                 takes.append(take)
                 warnings += told
     except Exception:
-        for target in targets:
-            mesh_io.remove_keys(target, [n for n in mesh_io.existing_keys(target) if n not in made_before[target.name]])
+        for thing in objects:
+            mesh_io.remove_keys(thing, [n for n in mesh_io.existing_keys(thing) if n not in made_before[thing.name]])
         raise
     if scene.lsf.extend_frame_range:
         scene.frame_end = max(scene.frame_end, *(take.last_frame for take in takes))
@@ -78,27 +88,27 @@ def write(scene: bpy.types.Scene, results: list[Result]) -> Outcome:
     if _alike(results):
         warnings.append("The variations differ in blinks, gaze and head alone: raise 'Variation' above 0 for other "
                         "performances.")
-    made = sum(len(mesh_io.existing_keys(target)) - len(made_before[target.name]) for target in targets)
+    made = sum(len(mesh_io.existing_keys(thing)) - len(made_before[thing.name]) for thing in objects)
     return Outcome(_summary(takes, results, made), list(dict.fromkeys(warnings)))
 
 
 def _write_one(scene: bpy.types.Scene, result: Result) -> tuple[keys.Take, list[str]]:
     target = result.target
     number = 1 + max((keys.take_settings(take).get("number", 0) for take in keys.takes_of(target)), default=0)
-    shapes, made = result.shapes, result.motion
-    if shapes.names and not set(shapes.names) & set(mesh_io.existing_keys(target)):  # an earlier take made them
-        mesh_io.make_keys(target, shapes.names, shapes.deltas, shapes.basis)
-    present = set(mesh_io.existing_keys(target))
-    chosen = [i for i, name in enumerate(made.names) if name in present]
+    made, driven, objects = result.motion, result.driven, parts.together(target)
+    for thing, shapes in zip(objects, (result.shapes, *result.shapes.parts), strict=False):
+        if shapes.names and not set(shapes.names) & set(mesh_io.existing_keys(thing)):  # an earlier take made them
+            mesh_io.make_keys(thing, shapes.names, shapes.deltas, shapes.basis)
+    present = {name for thing in objects for name in mesh_io.existing_keys(thing)}
+    chosen = [i for i, name in enumerate(driven.names) if name in present]
     mask = None
     if scene.lsf.key_style == curves.SPARSE:
-        mask = sparse_mask(made.names, made.weights, result.speech.fps)[:, chosen]
+        mask = driven_mask(made.names, made.weights, result.speech.fps, driven)[:, chosen]
     name = f"{result.speech.name} {result.settings['label'] or 'take'} {number}"
-    take = keys.write_take(target, name, [made.names[i] for i in chosen], made.weights[:, chosen],
+    take = keys.write_take(target, name, [driven.names[i] for i in chosen], driven.weights[:, chosen],
                            result.speech.start_frame, {**result.settings, "number": number}, mask, made.raw)
-    warned = [f"The Action '{take.set_aside}' was active before; it is kept, and no longer plays."] \
-        if take.set_aside else []
-    return take, warned
+    mapper.put_drive(take.action, result.drive)
+    return take, [f"The Action '{name}' was active before; it is kept, and no longer plays." for name in take.set_aside]
 
 
 def sparse_mask(names: list[str], weights: np.ndarray, fps: float) -> np.ndarray:
@@ -109,10 +119,17 @@ def sparse_mask(names: list[str], weights: np.ndarray, fps: float) -> np.ndarray
     return sparse.sparse_keys(take.weights, sparse.exact_keys(take), sparse.face_probes())
 
 
+def driven_mask(names: list[str], weights: np.ndarray, fps: float, driven: mapper.Driven) -> np.ndarray:
+    """The same for the keys that a motion drives, (F, K) bool: copied ones have the keys of their shape."""
+    solved = driven.weights[:, len(driven.copied):]
+    mask = sparse_mask(names, weights, fps)[:, driven.copied]
+    return np.concatenate([mask, sparse.sparse_keys(solved)], axis=1) if solved.shape[1] else mask
+
+
 def _summary(takes: list[keys.Take], results: list[Result], made: int) -> str:
     if len(takes) == 1:
         take, result = takes[0], results[0]
-        shapes = sum(1 for name in result.motion.names if name in mesh_io.existing_keys(result.target))
+        shapes = sum(1 for name in result.driven.names if name in mesh_io.existing_keys(result.target))
         return (f"{take.action.name}: frames {take.first_frame} to {take.last_frame}, {shapes} shape keys "
                 f"({made} made), {take.keys} keys")
     names = [take.action.name for take in takes]
@@ -129,10 +146,11 @@ def _alike(results: list[Result]) -> bool:
 def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take) -> list[str]:
     """Warnings of what the artist would otherwise find out by a face that stays still."""
     target = result.target
-    names = result.motion.names
+    names = result.driven.names
     shapes = [name for name in names if name in mesh_io.existing_keys(target)]
-    warnings = mesh_io.hindrances(target, shapes)
-    weights = result.motion.weights[:, [names.index(name) for name in shapes]]
+    warnings = [warning for thing in parts.keyed(target) for warning in mesh_io.hindrances(
+        thing, [name for name in names if name in mesh_io.existing_keys(thing)])]
+    weights = result.driven.weights[:, [names.index(name) for name in shapes]]
     loudest = take.first_frame + int(np.argmax(weights.sum(axis=1)))
     if not mesh_io.moves(target, shapes, scene, loudest):
         warnings.append(f"The keys were written, but '{target.name}' does not move at frame {loudest}. "
@@ -141,17 +159,23 @@ def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take) -> list[st
 
 
 # ---------------------------------------------------------------- the engine's files
-def no_shapes(mesh: mesh_io.MeshData) -> Shapes:
-    """For a mesh that has all shape keys."""
-    return Shapes([], np.zeros((0, *mesh.basis.shape), np.float32), mesh.basis)
+def no_shapes(joined: parts.Joined) -> Shapes:
+    """For meshes that have all shape keys."""
+    basis = joined.meshes[0].basis
+    return Shapes([], np.zeros((0, *basis.shape), np.float32), basis)
 
 
-def read_shapes(folder: Path, data: dict[str, Any], mesh: mesh_io.MeshData, wanted: list[str]) -> Shapes:
-    """The shape keys to make, of the engine's answer to `rig`. Raises Problem."""
+def read_shapes(folder: Path, data: dict[str, Any], joined: parts.Joined, wanted: list[list[str]]) -> Shapes:
+    """The shape keys to make, of the engine's answer to `rig`; wanted: names for the head and for each part, which
+    gets those only that move it. Raises Problem."""
     names = [str(name) for name in data["names"]]
-    deltas = _array(folder, data["deltas"], (len(names), *mesh.basis.shape))
-    chosen = [name for name in wanted if name in names]
-    return Shapes(chosen, mesh.from_engine(deltas[[names.index(name) for name in chosen]]), mesh.basis)
+    deltas = _array(folder, data["deltas"], (len(names), *joined.vertices.shape))
+    made = []
+    for number, own in enumerate(joined.split(deltas)):
+        moving = joined.moving(deltas, number) | (number == 0)
+        chosen = [name for name in wanted[number] if name in names and moving[names.index(name)]]
+        made.append(Shapes(chosen, own[[names.index(name) for name in chosen]], joined.meshes[number].basis))
+    return replace(made[0], parts=tuple(made[1:]))
 
 
 def read_motion(folder: Path, data: dict[str, Any], frames: int) -> Motion:
