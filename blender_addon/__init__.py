@@ -32,6 +32,7 @@ from . import (
     panel_edits,
     panel_emotion,
     panel_engine,
+    panel_face,
     panel_lines,
     panel_takes,
     panel_targets,
@@ -43,7 +44,7 @@ from . import (
 )
 
 MODULES = (mapper, parts, properties, preferences, setup_operators, engine, operators, take_operators,
-           edits, edit_operators, fbx, panel, panel_emotion, panel_targets, panel_takes, panel_edits,
+           edits, edit_operators, fbx, panel, panel_emotion, panel_targets, panel_face, panel_takes, panel_edits,
            panel_lines, panel_engine)
 
 

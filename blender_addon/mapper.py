@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import bpy
@@ -65,11 +66,17 @@ def _meanings(target: bpy.types.Object, existing: list[str]) -> tuple[dict[str, 
     """key -> ARKit shape, key -> pose, and the convention that the names follow: '' for none or a mapping by hand."""
     rows = target.lsf_keys.rows
     if not len(rows):
-        matched = key_names.match(existing)
+        matched = _recognised(tuple(existing))
         return one_way(matched.arkit), dict(matched.poses), matched.convention
     mapped = {key: row.name for row in rows for key in keys_in(row.key, existing)}
     return ({key: meaning for key, meaning in mapped.items() if meaning in arkit.INDEX},
             {key: meaning for key, meaning in mapped.items() if meaning in key_names.POSES}, "")
+
+
+@lru_cache(maxsize=16)
+def _recognised(existing: tuple[str, ...]) -> key_names.Matched:
+    """Kept, for panels ask at every drawing."""
+    return key_names.match(existing)
 
 
 def one_way(direct: dict[str, str]) -> dict[str, str]:

@@ -53,7 +53,8 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     mesh = target.data
     if mesh.library is not None or target.library is not None:
         library = (mesh.library or target.library).filepath
-        return f"'{name}' is linked from '{library}' and cannot get shape keys. Make it local (Object > Relations)."
+        return (f"'{name}' is linked from '{library}': neither shape keys nor their animation, mapping or landmarks "
+                "can be written to it. Make it local (Object > Relations).")
     if mesh.override_library is not None:
         return (f"The mesh of '{name}' is a library override: new shape keys on it are lost when the file is opened "
                 "again. Make it local (Object > Relations).")

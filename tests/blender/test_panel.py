@@ -17,6 +17,7 @@ from blender_addon import (
     panel_edits,
     panel_emotion,
     panel_engine,
+    panel_face,
     panel_lines,
     panel_takes,
     preferences,
@@ -77,8 +78,8 @@ class Notes:
         return " ".join(self.of("label"))
 
 
-SECTIONS = (*panel.CLASSES, *panel_emotion.CLASSES, *panel_takes.CLASSES, *panel_edits.CLASSES, *panel_lines.PANELS,
-            *panel_engine.CLASSES)
+SECTIONS = (*panel.CLASSES, *panel_emotion.CLASSES, *panel_face.CLASSES, *panel_takes.CLASSES, *panel_edits.CLASSES,
+            *panel_lines.PANELS, *panel_engine.CLASSES)
 
 
 def drawn(space: str = "VIEW_3D") -> Notes:

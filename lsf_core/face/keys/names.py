@@ -167,7 +167,7 @@ def match(keys: Iterable[str], convention: str | None = None) -> Matched:
             break
     best = max(first, key=lambda name: first[name])
     # A lone 'E' or 'I' on a mesh of other keys is not a viseme.
-    if len(poses) < 3:
+    if convention is None and len(poses) < 3:
         poses = {key: pose for key, pose in poses.items() if pose in ("blink", "smile")}
     missing = tuple(shape for shape in SHAPES if shape not in arkit.values())
     return Matched(arkit, poses, best if first[best] and (arkit or poses) else "", missing)
