@@ -14,6 +14,7 @@ def stream(edit: int, seed: int) -> np.random.Generator:
 
 def slow_noise(rng: np.random.Generator, frames: int, columns: int, sigma: float) -> np.ndarray:
     """(frames, columns) of Gaussian noise that changes over `sigma` frames: mean 0, standard deviation 1."""
-    white = rng.standard_normal((frames + 1, columns))
+    reach = int(np.ceil(4 * sigma))  # drawn beyond both ends: the filter holds the ends, and one held draw would
+    white = rng.standard_normal((frames + 2 * reach, columns))  # count for half a filter's width of them
     # A Gaussian filter leaves white noise a variance of 1 / (2 sqrt(pi) sigma).
-    return gaussian(white, sigma)[:frames] * np.sqrt(2 * np.sqrt(np.pi) * max(sigma, 1.0))
+    return gaussian(white, sigma)[reach:reach + frames] * np.sqrt(2 * np.sqrt(np.pi) * max(sigma, 1.0))

@@ -16,6 +16,7 @@ from ..motion import MOUTH, Motion
 
 IN_SECONDS, OUT_SECONDS = 0.10, 0.25  # where no sound is known
 IN_RANGE, OUT_RANGE = (0.06, 0.4), (0.2, 0.6)  # seconds: shortest where speech reaches to the end, longest in a pause
+FACE_SECONDS = 0.3
 CALM_SECONDS = 0.3  # standard deviation of the filter that stills a mouth in pauses
 BEFORE_SPEECH = 0.05  # seconds of a pause that belong to a coming p; those of a last m are in voice_activity's hangover
 FADE_SECONDS = 0.08
@@ -25,17 +26,28 @@ def settle_ends(motion: Motion, cues: SoundCues | None = None, strength: float =
     """The motion risen from the neutral face and fallen back to it, over times that `strength` multiplies.
 
     A face comes to rest softly in the pause around its speech, and quickly where speech reaches to the end of the take,
-    so as to swallow no word. All weights shrink together, so that lips that touch stay in touch (the lip gap is linear
-    in the weights). A ramp takes at most a quarter of the take.
+    so as to swallow no word; brows and cheeks, which say none, take FACE_SECONDS at least, as a frown that is there at
+    once pops. All weights of the mouth shrink together, so that lips that touch stay in touch (the lip gap is linear in
+    the weights). A ramp takes at most a quarter of the take.
     """
+    seconds = _ramps(motion, cues)
+    words = _fade(motion, seconds, strength)
+    face = _fade(motion, tuple(max(s, FACE_SECONDS) for s in seconds), strength)
+    weights = motion.weights * face[:, None]
+    weights[:, list(MOUTH)] = motion.weights[:, list(MOUTH)] * words[:, None]
+    head = None if motion.head_rotation is None else motion.head_rotation * face[:, None]
+    return Motion(motion.names, weights, motion.fps, head)
+
+
+def _fade(motion: Motion, seconds: tuple[float, ...], strength: float) -> np.ndarray:
+    """(F,) from 0 at both ends to 1; seconds: of the ramps at the beginning and at the end."""
     frames = len(motion)
     fade = np.ones(frames, np.float32)
-    for seconds, ramp in zip(_ramps(motion, cues), (fade, fade[::-1]), strict=True):
-        count = min(round(seconds * strength * motion.fps), frames // 4)
+    for length, ramp in zip(seconds, (fade, fade[::-1]), strict=True):
+        count = min(round(length * strength * motion.fps), frames // 4)
         # half a cosine; its first value is 0, the frame after its last would be 1
         ramp[:count] *= (0.5 - 0.5 * np.cos(np.pi * np.arange(count) / max(count, 1))).astype(np.float32)
-    head = None if motion.head_rotation is None else motion.head_rotation * fade[:, None]
-    return Motion(motion.names, motion.weights * fade[:, None], motion.fps, head)
+    return fade
 
 
 def _ramps(motion: Motion, cues: SoundCues | None) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from lsf_core.cues import listen
 from lsf_core.edits import NONE, PRESETS, EditSettings
 from lsf_core.errors import LSFError
 from lsf_core.filters import gaussian
-from lsf_core.rawtake import RawTake
+from lsf_core.rawtake import RawTake, swell
 
 DEMO = Path(__file__).parents[2] / "assets" / "demo" / "speech.ogg"
 
@@ -97,3 +97,14 @@ def test_phrases_are_parted_by_pauses():
     assert cues.phrases() == pytest.approx(np.array([[0.5, 1.5], [2.0, 3.0]]), abs=0.15)
     assert cues.phrase_ends() == pytest.approx([1.5], abs=0.15)
     assert cues.retimed(2).phrase_ends() == pytest.approx([0.75], abs=0.1)
+
+
+def test_a_feeling_sinks_in_a_pause_and_follows_the_voice():
+    speech = load_audio(DEMO)
+    paused = np.concatenate([speech, np.zeros(3 * SAMPLE_RATE, np.float32), speech])
+    cues = listen(paused, -(-len(paused) // 320))
+    factor = swell(cues)
+    middle = round((len(speech) / SAMPLE_RATE + 1.5) * 50)
+    assert factor[middle] < 0.65
+    assert 0.9 < factor[cues.voiced].mean() < 1.05
+    assert np.corrcoef(factor[cues.voiced], gaussian(cues.loudness, 4.0)[cues.voiced])[0, 1] > 0.5
