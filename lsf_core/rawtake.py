@@ -150,8 +150,8 @@ class RawTake:
 
 
 def swell(cues: SoundCues) -> Floats:
-    """(F,) factor on what a feeling adds, about 1 while someone speaks: it rises with loud syllables, as faces beat time
-    with the voice (Ekman 1979), and sinks in pauses. The smoothing above takes both out of the network's own."""
+    """(F,) factor on what a feeling adds, about 1 while someone speaks: it rises with loud syllables, as faces beat
+    time with the voice (Ekman 1979), and sinks in pauses. The smoothing above takes both out of the network's own."""
     spoken = gaussian(cues.voiced.astype(np.float64), SINK)
     if not cues.voiced.any():
         return np.ones(len(cues))
