@@ -42,7 +42,7 @@ def rekey(head: bpy.types.Object, keys_of: Mapping[str, Mapping[str, float]]) ->
     bpy.context.scene.collection.objects.link(twin)
     mixes = {"Basis": {}, "fat": {"cheekPuff": 1.0}, **keys_of}
     for name, mix in mixes.items():
-        twin.shape_key_add(name=name, from_mix=False)
+        twin.shape_key_add(name=name, from_mix=False).value = 0.0  # Blender 5 makes them at 1
         moved = sum((weight * (points(blocks[shape]) - basis) for shape, weight in mix.items()), np.zeros_like(basis))
         compat.key_points(twin.data.shape_keys.key_blocks[name]).foreach_set("co", (basis + moved).ravel())
     bpy.context.scene.lsf.target = twin
