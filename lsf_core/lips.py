@@ -76,6 +76,11 @@ CLOSED, OPEN = 0.08, 0.2
 """Shares of the take's usual opening (95th percentile of the gap): lips nearer than the first count as closed, lips
 wider than the second as open."""
 
+SEALED = 0.85
+"""Share of what a feeling adds to the lips' sides that goes in a closure."""
+
+_CORNERS = [INDEX[name + side] for name in ("mouthFrown", "mouthLowerDown", "mouthStretch", "mouthUpperUp", "noseSneer")
+            for side in ("Left", "Right")] + [INDEX["jawForward"], INDEX["mouthShrugLower"]]
 _LIFTS = [INDEX[name + side] for name in ("mouthLowerDown", "mouthUpperUp") for side in ("Left", "Right")]
 _JAW, _CLOSE = INDEX["jawOpen"], INDEX["mouthClose"]
 
@@ -86,6 +91,19 @@ def closedness(gap: np.ndarray) -> np.ndarray:
     if usual <= 0:
         return np.ones(len(gap))
     return 1.0 - smoothstep(gap / usual, CLOSED, OPEN)
+
+
+def seal_corners(felt: np.ndarray, words: np.ndarray, spoken: np.ndarray) -> np.ndarray:
+    """`felt` (F, 52) whose lips are let go by the feeling where `words` (F, 52) close them to speak, spoken (F,) bool.
+
+    A sneer lifts the upper lip beside its middle, where GAP_ROW does not see it, and bares teeth in a b. Between the
+    words it stays. Returns new weights.
+    """
+    w = felt.copy()
+    speech = np.clip(2 * gaussian(spoken.astype(np.float64), 8.0), 0.0, 1.0)
+    share = SEALED * closedness(np.maximum(words @ GAP_ROW, 0.0)) * speech
+    w[:, _CORNERS] += share[:, None] * (words[:, _CORNERS] - felt[:, _CORNERS])
+    return w
 
 
 def keep_closures(weights: np.ndarray, before: np.ndarray, spoken: np.ndarray | None = None) -> np.ndarray:

@@ -19,7 +19,7 @@ from .cues import TENTHS, SoundCues, listen
 from .edits import DEFAULT, EditSettings, apply_edits
 from .errors import LSFError
 from .filters import gaussian
-from .lips import felt_gap, keep_gap
+from .lips import felt_gap, keep_gap, seal_corners
 from .motion import Motion, frame_count, save_arrays
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ FEELING_SMOOTHING = 10.0
 SINK, BEAT = 20.0, 4.0
 """Frames, sigma: how slowly a feeling sinks in pauses (0.4 s), how quickly it follows the voice (80 ms)."""
 
-RESTING, ACCENT, ACCENT_DB = 0.4, 0.18, 6.0
+RESTING, ACCENT, ACCENT_DB = 0.4, 0.13, 6.0
 """Share of a feeling that sinks in a long pause; how much an accent ACCENT_DB above the mean adds."""
 
 FORMAT = 1
@@ -88,7 +88,8 @@ class RawTake:
         """
         added = gaussian(self.emotional - self.neutral, FEELING_SMOOTHING) * swell(self.cues)[:, None]
         felt = self.neutral + strength * added
-        return keep_gap(felt, self.neutral, felt_gap(felt, self.neutral)).astype(np.float32)
+        gap = felt_gap(felt, self.neutral)
+        return keep_gap(seal_corners(felt, self.neutral, self.cues.voiced), self.neutral, gap).astype(np.float32)
 
     def finish(self, settings: EditSettings = DEFAULT, *, fps: float, frames: int | None = None,
                seed: int = 0) -> Motion:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lsf_core.arkit import INDEX
 from lsf_core.audio import SAMPLE_RATE, load_audio
 from lsf_core.cues import listen
 from lsf_core.edits import NONE, PRESETS, EditSettings
@@ -108,3 +109,16 @@ def test_a_feeling_sinks_in_a_pause_and_follows_the_voice():
     assert factor[middle] < 0.65
     assert 0.9 < factor[cues.voiced].mean() < 1.05
     assert np.corrcoef(factor[cues.voiced], gaussian(cues.loudness, 4.0)[cues.voiced])[0, 1] > 0.5
+
+
+def test_a_sneer_lets_the_lips_close_on_a_b_and_stays_between_the_words():
+    speech = load_audio(DEMO)
+    frames = -(-len(speech) // 320)
+    neutral = np.zeros((frames, 52), np.float32)
+    neutral[:, INDEX["jawOpen"]] = 0.3
+    neutral[100:104, INDEX["mouthClose"]] = 0.3
+    sneering = neutral.copy()
+    sneering[:, [INDEX["noseSneerLeft"], INDEX["noseSneerRight"]]] = 0.5
+    made = RawTake.of(neutral, sneering, speech).mix(1.0)
+    assert made[101, INDEX["noseSneerLeft"]] < 0.12
+    assert made[120, INDEX["noseSneerLeft"]] > 0.35
