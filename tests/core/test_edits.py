@@ -544,7 +544,8 @@ def test_chance_is_as_large_at_the_ends_of_a_take_as_in_its_middle():
     """Held ends of the filter once made one draw count twelvefold there: every short smile was a smirk."""
     noise = np.stack([slow_noise(np.random.default_rng(seed), 100, 1, 45.0)[:, 0] for seed in range(400)])
     spread = noise.std(0)
-    assert spread.min() > 0.85 and spread.max() < 1.15
+    assert spread.min() > 0.85
+    assert spread.max() < 1.15
 
 
 def test_brows_rise_slower_than_the_mouth_at_the_start_of_a_take():
