@@ -11,6 +11,7 @@ once.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import compat, curves, keys, mapper, writing
+from . import bones, compat, curves, keys, mapper, writing
 from .mesh_io import curve_path
 from .order import edits_of_take
 from .report import Problem
@@ -51,7 +52,7 @@ def apply(take: bpy.types.Action, settings: Any, keep: bool = True) -> int:
     """
     made = keys.take_settings(take)
     style = made.get("style", curves.SPARSE)
-    motion, driven = _finished(take, made, settings)
+    motion, driven, turned = _finished(take, made, settings)
     columns = {curve_path(name): i for i, name in enumerate(driven.names)}
     mask = None
     if style == curves.SPARSE:
@@ -59,12 +60,16 @@ def apply(take: bpy.types.Action, settings: Any, keep: bool = True) -> int:
     written, first, kept = keys.written_keys(take), int(made["first_frame"]), 0
     if not written:
         raise Problem(f"'{take.name}' does not know the keys it was written with. Press 'Make Again'.")
-    for curve in compat.curves_in(take, "KEY"):
-        path = curve.data_path
-        if path not in columns or path not in written:
+    shapes = {path: (driven.weights[:, column], None if mask is None else mask[:, column])
+              for path, column in columns.items()}
+    turns = {bones.curve_id(path, index): (values, at) for path, index, values, at in bones.channels(
+        turned, motion.names, motion.weights, motion.head_rotation, style)}
+    wanted = {**shapes, **turns}
+    for path, curve in _curves(take):
+        if path not in wanted or path not in written:
             continue  # a curve of the artist's
-        values = driven.weights[:, columns[path]]
-        fresh = curves.chosen(values, None if mask is None else mask[:, columns[path]], first)
+        values, at = wanted[path]
+        fresh = curves.chosen(values, at, first)
         if keep:
             written[path], changes = curves.rewrite(curve, written[path], fresh, values, first, style)
             kept += changes
@@ -80,16 +85,28 @@ def apply(take: bpy.types.Action, settings: Any, keep: bool = True) -> int:
 def hand_keys(take: bpy.types.Action) -> int:
     """How many keys the artist changed, added or removed since the take was written."""
     style, written = keys.take_settings(take).get("style", curves.SPARSE), keys.written_keys(take)
-    return sum(curves.changes(curve, written[curve.data_path], style) for curve in compat.curves_in(take, "KEY")
-               if curve.data_path in written)
+    return sum(curves.changes(curve, written[path], style) for path, curve in _curves(take) if path in written)
 
 
-def _finished(take: bpy.types.Action, made: dict[str, Any], settings: Any) -> tuple[Any, mapper.Driven]:
-    """The take's motion with these edits, in ARKit's shapes and in the keys that it drives. Raises Problem."""
+def _curves(take: bpy.types.Action) -> Iterator[tuple[str, Any]]:
+    """The take's curves, by what they are called among the keys written."""
+    for curve in compat.curves_in(take, "KEY"):
+        yield curve.data_path, curve
+    for curve in bones.curves_in(take):
+        yield bones.curve_id(curve.data_path, curve.array_index), curve
+
+
+def _finished(take: bpy.types.Action, made: dict[str, Any],
+              settings: Any) -> tuple[Any, mapper.Driven, list[bones.Turn]]:
+    """The take's motion with these edits, in ARKit's shapes and in the keys that it drives, and what it turns.
+
+    Raises Problem.
+    """
     try:
         raw = _raw(bytes(take[keys.RAW_TAG]))
         motion = raw.finish(settings, fps=float(made["fps"]), frames=int(made["frames"]), seed=int(made["seed"]))
-        return motion, mapper.drive_of(take).apply(motion.names, motion.weights, motion.fps)
+        driven = mapper.drive_of(take).apply(motion.names, motion.weights, motion.fps)
+        return motion, driven, bones.from_settings(made.get("turns"))
     except (KeyError, TypeError, ValueError, errors.LSFError) as error:
         raise Problem(f"The edits of '{take.name}' cannot be changed: its raw motion or settings are missing or spoilt "
                       f"({error}). Press 'Make Again'.") from error

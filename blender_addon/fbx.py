@@ -189,6 +189,8 @@ def belongings(target: bpy.types.Object, scene: bpy.types.Scene) -> list[bpy.typ
     while root.parent is not None:
         root = root.parent
     found = [root, *root.children_recursive, *parts.together(target)]
+    if target.lsf_bones.owner is not None:
+        found.append(target.lsf_bones.owner)
     for thing in list(found):
         found += [m.object for m in thing.modifiers if m.type == "ARMATURE" and m.object]
     return [thing for thing in dict.fromkeys(found) if mesh_io.in_scene(thing, scene)]

@@ -11,14 +11,14 @@ import contextlib
 import json
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import compat, curves, parts
+from . import bones, compat, curves, parts
 from .carrier import carry
 from .mesh_io import curve_path
 
@@ -83,7 +83,7 @@ def write_take(
 
 
 @contextlib.contextmanager
-def all_or_nothing(targets: Iterable[bpy.types.Object]) -> Iterator[None]:
+def all_or_nothing(targets: Collection[bpy.types.Object]) -> Iterator[None]:
     """What fails inside leaves no Action behind, and the targets and their parts with the Actions, and slots, that they
     had before."""
     there = set(bpy.data.actions)
@@ -98,6 +98,9 @@ def all_or_nothing(targets: Iterable[bpy.types.Object]) -> Iterator[None]:
                 compat.restore(data, assigned)
         for action in set(bpy.data.actions) - there:
             bpy.data.actions.remove(action)
+        for target in targets:
+            with contextlib.suppress(Exception):
+                bones.play(target, active_take(target), takes_of(target))
         raise
 
 

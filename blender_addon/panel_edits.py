@@ -17,8 +17,8 @@ GROUPS = {
 }
 """Strengths under the headings of the panel."""
 
-UNSEEN = {"head": "Head motion is kept with the take, but nothing in the scene shows it yet."}
-"""Strengths that change nothing in Blender so far, and why."""
+NO_HEAD = "This take turns no bone: choose an armature and a head bone under Parts and Bones, then 'Make Again'."
+"""Why the strength of the head's motion changes nothing of a take."""
 
 
 class LSF_MT_presets(bpy.types.Menu):
@@ -64,19 +64,25 @@ class _Edits(Section):
         column.use_property_split = True
         column.use_property_decorate = False
         column.enabled = reason is None
-        sliders = context.window_manager.lsf_edits
+        sliders, take = context.window_manager.lsf_edits, keys.active_take(context.scene.lsf.target)
         for heading, names in GROUPS.items():
             group = column.column(align=True)
             group.label(text=heading)
             for name in names:
                 row = group.row(align=True)
-                row.enabled = name not in UNSEEN
+                row.enabled = shown = name != "head" or turns_head(take)
                 row.prop(sliders, name, slider=True)
-                draw_message(group, UNSEEN.get(name), "INFO", wrap_width(context))
-        take = keys.active_take(context.scene.lsf.target)
+                if not shown:
+                    draw_message(group, NO_HEAD, "INFO", wrap_width(context))
         if reason is None and take is not None:
             draw_shapes(column, context, take)
             draw_hand_keys(layout, context, take)
+
+
+def turns_head(take: bpy.types.Action | None) -> bool:
+    """Whether the take turns a bone or a parent object with the head."""
+    turns = keys.take_settings(take).get("turns", []) if take is not None else []
+    return any(turn.get("role") == "head" for turn in turns)
 
 
 def draw_shapes(layout: Any, context: bpy.types.Context, take: bpy.types.Action) -> None:

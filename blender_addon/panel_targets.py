@@ -1,4 +1,4 @@
-"""Sub-panel *Parts and Bones*: what moves with the face besides the head's own mesh."""
+"""Sub-panel *Parts and Bones*: what moves with the head's own mesh: other objects, and bones of an armature."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from . import job, keys, mesh_io, parts
+from . import bones, job, keys, mesh_io, parts
 from .panel import Section, draw_message, in_both_sidebars, wrap_width
 from .report import Problem
 
@@ -79,7 +79,7 @@ class LSF_UL_parts(bpy.types.UIList):
 
 
 class _Targets(Section):
-    bl_label = "Teeth, Tongue, Eyes"
+    bl_label = "Parts and Bones"
     bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -99,6 +99,22 @@ class _Targets(Section):
             column.operator("lsf.add_parts", icon="ADD")
         if mesh_io.refusal(target, context.scene) is None:
             draw_message(column, parts.refusal(target, context.scene), "ERROR", width)
+        draw_bones(column, context, target)
+
+
+def draw_bones(layout: Any, context: bpy.types.Context, target: bpy.types.Object) -> None:
+    """The armature or parent, and its bones."""
+    chosen = target.lsf_bones
+    column = layout.column()
+    column.use_property_split = True
+    column.use_property_decorate = False
+    column.prop(chosen, "owner")
+    if chosen.owner is not None and chosen.owner.type == "ARMATURE":
+        for role in bones.ROLES:
+            column.prop(chosen, role, icon="BONE_DATA")
+        if chosen.jaw:
+            column.prop(chosen, "jaw_angle")
+    draw_message(column, bones.refusal(target, context.scene), "ERROR", wrap_width(context))
 
 
 PANELS = in_both_sidebars(_Targets, "targets")

@@ -10,7 +10,7 @@ from typing import Any
 
 import bpy
 
-from . import compat, curves, keys, parts, strips
+from . import bones, compat, curves, keys, parts, strips
 from .carrier import carry
 from .report import Problem
 
@@ -32,13 +32,16 @@ def set_index(settings: Any, index: int) -> None:
 
 def tweaked(target: bpy.types.Object) -> bool:
     """Whether the shape keys are in NLA tweak mode, where their Action cannot be changed."""
+    owner = target.lsf_bones.owner
     animated = [thing.data.shape_keys.animation_data for thing in parts.keyed(target)]
+    animated += [owner.animation_data] if owner is not None else []
     return any(data is not None and data.use_tweak_mode for data in animated)
 
 
 def activate(target: bpy.types.Object, take: bpy.types.Action | None) -> None:
     """Make the take the one that animates the mesh and its parts, or none. Actions of the artist's stay in the file."""
     parts.assign(target, take, keys.TAKE_TAG)
+    bones.play(target, take, keys.takes_of(target))
 
 
 def refusal(context: bpy.types.Context) -> str | None:
@@ -82,10 +85,12 @@ def delete(target: bpy.types.Object, take: bpy.types.Action) -> None:
 
 
 def nla_strips(target: bpy.types.Object) -> list[tuple[Any, Any]]:
-    """(track, strip) of the NLA of the shape keys, the parts' too."""
+    """(track, strip) of the NLA of the shape keys, the parts' too, and of the bones once they were pushed down."""
+    owner = target.lsf_bones.owner
     animated = [thing.data.shape_keys.animation_data for thing in parts.keyed(target)]
-    return [(track, strip) for data in animated if data is not None for track in data.nla_tracks
-            for strip in track.strips]
+    found = [track for data in animated if data is not None for track in data.nla_tracks]
+    found += [track for track in (bones.tracks(owner) if owner else []) if not track.name.startswith(bones.TRACK)]
+    return [(track, strip) for track in found for strip in track.strips]
 
 
 def push_down(target: bpy.types.Object, take: bpy.types.Action) -> Any:
@@ -96,6 +101,7 @@ def push_down(target: bpy.types.Object, take: bpy.types.Action) -> Any:
     """
     strips_made = [_push_down(thing.data.shape_keys.animation_data, take) for thing in parts.keyed(target)
                    if compat.assigned(thing.data.shape_keys).action == take]
+    bones.push_down(target, take)
     return strips_made[0]
 
 
@@ -124,7 +130,7 @@ def moved_by(context: bpy.types.Context, scene: bpy.types.Scene, take: bpy.types
 
 def move(target: bpy.types.Object, take: bpy.types.Action, frames: int) -> None:
     """Move the whole take along the timeline, the artist's keys in it too."""
-    for curve in compat.curves_in(take, "KEY"):
+    for curve in (*compat.curves_in(take, "KEY"), *bones.curves_in(take)):
         curves.shift(curve, frames)
     made = keys.take_settings(take)
     first = int(made.get("first_frame", 1)) + frames
@@ -134,6 +140,8 @@ def move(target: bpy.types.Object, take: bpy.types.Action, frames: int) -> None:
         keys.put_written(take, {path: each.moved(frames) for path, each in written.items()})
     for thing in parts.keyed(target):
         carry(thing, (first, first + int(made.get("frames", 1)) - 1), keys.is_take(compat.assigned(thing).action))
+    if keys.active_take(target) == take:
+        bones.play(target, take, keys.takes_of(target))
     take.update_tag()
 
 

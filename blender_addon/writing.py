@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import curves, keys, mapper, mesh_io, parts
+from . import bones, curves, keys, mapper, mesh_io, parts
 from .report import Problem
 from .shared import arkit, errors, motion, protocol, rawtake, sparse
 from .strips import Speech
@@ -36,6 +36,8 @@ class Motion:
     raw: bytes
     """A packed RawTake, to be kept with the take; empty from an engine that gives none."""
     checkpoint: str
+    head: np.ndarray | None = None
+    """(F, 3) radians, as lsf_core.motion.Motion has it; None where the head is still."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,9 @@ def _write_one(scene: bpy.types.Scene, result: Result) -> tuple[keys.Take, list[
         if shapes.names and not set(shapes.names) & set(mesh_io.existing_keys(thing)):  # an earlier take made them
             mesh_io.make_keys(thing, shapes.names, shapes.deltas, shapes.basis)
     present = {name for thing in objects for name in mesh_io.existing_keys(thing)}
-    chosen = [i for i, name in enumerate(driven.names) if name in present]
+    turns = bones.turns(target, {shape: key for key, shape in result.drive.direct.items()})
+    at_rest = bones.left_out(target, result.drive.direct)
+    chosen = [i for i, name in enumerate(driven.names) if name in present and name not in at_rest]
     mask = None
     if scene.lsf.key_style == curves.SPARSE:
         mask = driven_mask(made.names, made.weights, result.speech.fps, driven)[:, chosen]
@@ -108,6 +112,15 @@ def _write_one(scene: bpy.types.Scene, result: Result) -> tuple[keys.Take, list[
     take = keys.write_take(target, name, [driven.names[i] for i in chosen], driven.weights[:, chosen],
                            result.speech.start_frame, {**result.settings, "number": number}, mask, made.raw)
     mapper.put_drive(take.action, result.drive)
+    if turns:
+        turned = bones.write(target, take.action, turns, made.names, made.weights, made.head, take.first_frame,
+                             scene.lsf.key_style)
+        keys.put_written(take.action, {**keys.written_keys(take.action), **turned})
+        keys.put_settings(take.action, {**keys.take_settings(take.action), "turns": bones.to_settings(turns)})
+    for thing in parts.keyed(target):
+        for name in at_rest & set(mesh_io.existing_keys(thing)):
+            thing.data.shape_keys.key_blocks[name].value = 0.0
+    bones.play(target, take.action, keys.takes_of(target))
     return take, [f"The Action '{name}' was active before; it is kept, and no longer plays." for name in take.set_aside]
 
 
@@ -150,6 +163,7 @@ def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take) -> list[st
     shapes = [name for name in names if name in mesh_io.existing_keys(target)]
     warnings = [warning for thing in parts.keyed(target) for warning in mesh_io.hindrances(
         thing, [name for name in names if name in mesh_io.existing_keys(thing)])]
+    warnings += bones.hindrances(target, take.action)
     weights = result.driven.weights[:, [names.index(name) for name in shapes]]
     loudest = take.first_frame + int(np.argmax(weights.sum(axis=1)))
     if not mesh_io.moves(target, shapes, scene, loudest):
@@ -191,7 +205,8 @@ def read_motion(folder: Path, data: dict[str, Any], frames: int) -> Motion:
             raw = rawtake.RawTake.load(protocol.inside(str(folder), data["raw"])).to_bytes()
         except (errors.LSFError, ValueError) as error:
             raise Problem(f"The engine's raw take cannot be used ({error}). Nothing was changed.") from error
-    return Motion(names, np.clip(weights, 0.0, 1.0), raw, str(data.get("checkpoint", "")))
+    head = _array(folder, data["head_rotation"], (frames, 3)) if data.get("head_rotation") else None
+    return Motion(names, np.clip(weights, 0.0, 1.0), raw, str(data.get("checkpoint", "")), head)
 
 
 def _array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
