@@ -74,26 +74,22 @@ class _Part:
     motion: writing.Motion | None = None
 
 
-class Job:
-    """States: RUNNING, then DONE, FAILED or CANCELLED. `fraction` and `text` tell the progress, `error` what failed."""
+class Task:
+    """Something the engine is asked for in steps. States: RUNNING, then DONE, FAILED or CANCELLED. `fraction` and
+    `text` tell the progress, `error` what failed."""
 
-    def __init__(self, context: bpy.types.Context, python: str | Callable[[], str],
-                 orders: list[Order] | None = None) -> None:
-        """Check everything and read the meshes; orders None: what the panel says. Raises Problem, and then leaves
-        nothing behind."""
-        scene = context.scene
-        if orders is None:
-            orders = order.checked(context, order.panel_pairs(scene))
+    def __init__(self, context: bpy.types.Context, python: str | Callable[[], str]) -> None:
+        """Check everything and read the meshes. Raises Problem, and then leaves nothing behind."""
         self.state, self.fraction, self.text, self.error, self.report = "RUNNING", 0.0, "Starting the engine", "", ""
         self.warnings: list[str] = []
         self.summary = ""
-        self._scene = scene.name
+        self._scene = context.scene.name
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=protocol.FOLDER_PREFIX))
         except OSError as error:
             raise _no_room(tempfile.gettempdir(), error) from error
         try:
-            self._parts = list(self._read(context, orders))
+            self._steps = self._prepare(context)
             self._engine = engine.start(python if isinstance(python, str) else python(), preferences.device(context))
         except OSError as error:
             self._remove_folder()
@@ -101,30 +97,31 @@ class Job:
         except BaseException:
             self._remove_folder()
             raise
-        self.warnings += _once(warning for part in self._parts for warning in part.speech.sound.warnings)
-        self._steps = self._plan()
         self._share_done, self._share_all = 0.0, sum(SHARES[step] for step, _ in self._steps)
         self._request = 0
         self._cancelled = False
         self._ask()
 
-    def _read(self, context: bpy.types.Context, orders: list[Order]) -> Iterator[_Part]:
-        meshes: dict[str, _Mesh] = {}
-        speeches: dict[strips.Choice, _Speech] = {}
-        feelings: dict[strips.Choice | None, strips.Speech | None] = {None: None}
-        for one in orders:
-            if one.choice not in speeches:
-                folder = self._folder / f"sound{len(speeches)}"
-                folder.mkdir()
-                sound = strips.speech_of(context, context.scene, folder, one.choice)
-                speeches[one.choice] = _Speech(sound, sound.frames)
-            if one.feeling not in feelings:
-                folder = self._folder / f"feeling{len(feelings)}"
-                folder.mkdir()
-                feelings[one.feeling] = strips.speech_of(context, context.scene, folder, one.feeling, whole=True)
-            if one.target not in meshes:
-                meshes[one.target] = self._read_mesh(_object(one.target, context.scene), len(meshes))
-            yield _Part(one, meshes[one.target], speeches[one.choice], feelings[one.feeling])
+    # -- what a kind of task says of itself ---------------------------------------------------------------------------
+    def _prepare(self, context: bpy.types.Context) -> list[tuple[str, Any]]:
+        """Read what is needed; the steps, each with what it is about. Raises Problem."""
+        raise NotImplementedError
+
+    def _question(self, step: str, about: Any) -> dict[str, Any]:
+        """The params of a step's request."""
+        raise NotImplementedError
+
+    def _answered(self, step: str, about: Any, data: dict[str, Any]) -> None:
+        """Take a step's result. Raises Problem."""
+        raise NotImplementedError
+
+    def _write(self) -> None:
+        """All steps are done: write what came of them. Raises Problem."""
+        raise NotImplementedError
+
+    def _about(self, text: str) -> str:
+        """The text of the progress, with what it is about where there are several."""
+        return text
 
     def _read_mesh(self, target: bpy.types.Object, number: int) -> _Mesh:
         data = parts.read(target)
@@ -135,12 +132,6 @@ class Job:
         missing = [list(plan.lacking if plan.solved else plan.make)]
         missing += [parts.missing_keys(part, arkit.ARKIT_NAMES) for part in parts.together(target)[1:]]
         return _Mesh(data, files, plan, missing, writing.no_shapes(data))
-
-    def _plan(self) -> list[tuple[str, _Part]]:
-        """What the engine is asked, in order: each sound heard and each face read once, bad sounds told first."""
-        steps = [("listen", part) for part in _first_of_each(self._parts, "speech")]
-        steps += [("rig", part) for part in _first_of_each(self._parts, "mesh") if any(part.mesh.missing)]
-        return steps + [("animate", part) for part in self._parts]
 
     # -- driving ----------------------------------------------------------------------------------------------------
     def poll(self) -> bool:
@@ -187,24 +178,13 @@ class Job:
 
     # -- steps ------------------------------------------------------------------------------------------------------
     def _ask(self) -> None:
-        step, part = self._steps[0]
+        step, about = self._steps[0]
         if self._engine.versions and not self._cancelled:
             self.text = self._about(STEPS[step])
-        sound, speech = part.speech.sound, _told(part.speech.sound)
-        mesh = {"folder": str(self._folder), **part.mesh.files}
-        if step == "listen":
-            self._request = self._engine.ask("listen", **speech)
-        elif step == "rig":
-            self._request = self._engine.ask("rig", **mesh)
-        else:
-            motion = {"fps": sound.fps, "frames": part.speech.frames, "seed": part.order.seed,
-                      "edits": part.order.edits, **part.order.performance}
-            if part.feeling is not None:
-                motion["emotion_from"] = _told(part.feeling)
-            self._request = self._engine.ask("animate", **mesh, **speech, **motion)
+        self._request = self._engine.ask(step, **self._question(step, about))
 
     def _handle(self, event: protocol.Event) -> None:
-        step, part = self._steps[0]
+        step, about = self._steps[0]
         if event.event == protocol.PROGRESS:
             done = self._share_done + SHARES[step] * event.fraction
             self.fraction = max(self.fraction, min(done / self._share_all, 1.0))
@@ -213,13 +193,7 @@ class Job:
         if self._cancelled:  # it finished before the cancel reached it
             self._fail("Cancelled. Nothing was changed.", cancelled=True)
             return
-        if step == "listen" and part.speech.frames is None:  # a whole file: only now it is known how long it is
-            part.speech.frames = max(1, math.ceil(float(event.data["seconds"]) * part.speech.sound.fps - 1e-6))
-        elif step == "rig":
-            part.mesh.shapes = writing.read_shapes(self._folder, event.data, part.mesh.data, part.mesh.missing)
-        elif step == "animate":
-            assert part.speech.frames is not None
-            part.motion = writing.read_motion(self._folder, event.data, part.speech.frames)
+        self._answered(step, about, event.data)
         self.warnings = _once([*self.warnings, *(str(warning) for warning in event.data.get("warnings", []))])
         self._share_done += SHARES[step]
         del self._steps[0]
@@ -227,6 +201,79 @@ class Job:
             self._ask()
         else:
             self._write()
+            self.state, self.fraction, self.text = "DONE", 1.0, "Done"
+            self._remove_folder()
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+    def _fail(self, message: str, trace: str = "", cancelled: bool = False) -> None:
+        self.state = "CANCELLED" if cancelled else "FAILED"
+        self.error = self.text = message
+        if not cancelled:
+            versions = ", ".join(f"{key} {value}" for key, value in self._engine.versions.items())
+            self.report = describe(message, trace, self._engine.log(), versions)
+            if trace:
+                print_report(self.report)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+class Job(Task):
+    """Takes of orders."""
+
+    def __init__(self, context: bpy.types.Context, python: str | Callable[[], str],
+                 orders: list[Order] | None = None) -> None:
+        """orders None: what the panel says. Raises Problem, and then leaves nothing behind."""
+        self._orders = order.checked(context, order.panel_pairs(context.scene)) if orders is None else orders
+        super().__init__(context, python)
+
+    def _prepare(self, context: bpy.types.Context) -> list[tuple[str, Any]]:
+        """The engine is asked in order: each sound heard and each face read once, bad sounds told first."""
+        self._parts = list(self._read(context, self._orders))
+        self.warnings += _once(warning for part in self._parts for warning in part.speech.sound.warnings)
+        steps = [("listen", part) for part in _first_of_each(self._parts, "speech")]
+        steps += [("rig", part) for part in _first_of_each(self._parts, "mesh") if any(part.mesh.missing)]
+        return steps + [("animate", part) for part in self._parts]
+
+    def _read(self, context: bpy.types.Context, orders: list[Order]) -> Iterator[_Part]:
+        meshes: dict[str, _Mesh] = {}
+        speeches: dict[strips.Choice, _Speech] = {}
+        feelings: dict[strips.Choice | None, strips.Speech | None] = {None: None}
+        for one in orders:
+            if one.choice not in speeches:
+                folder = self._folder / f"sound{len(speeches)}"
+                folder.mkdir()
+                sound = strips.speech_of(context, context.scene, folder, one.choice)
+                speeches[one.choice] = _Speech(sound, sound.frames)
+            if one.feeling not in feelings:
+                folder = self._folder / f"feeling{len(feelings)}"
+                folder.mkdir()
+                feelings[one.feeling] = strips.speech_of(context, context.scene, folder, one.feeling, whole=True)
+            if one.target not in meshes:
+                meshes[one.target] = self._read_mesh(_object(one.target, context.scene), len(meshes))
+            yield _Part(one, meshes[one.target], speeches[one.choice], feelings[one.feeling])
+
+    def _question(self, step: str, part: _Part) -> dict[str, Any]:
+        sound, speech = part.speech.sound, _told(part.speech.sound)
+        mesh = {"folder": str(self._folder), **part.mesh.files}
+        if step == "listen":
+            return speech
+        if step == "rig":
+            return mesh
+        motion = {"fps": sound.fps, "frames": part.speech.frames, "seed": part.order.seed,
+                  "edits": part.order.edits, **part.order.performance}
+        if part.feeling is not None:
+            motion["emotion_from"] = _told(part.feeling)
+        return {**mesh, **speech, **motion}
+
+    def _answered(self, step: str, part: _Part, data: dict[str, Any]) -> None:
+        if step == "listen" and part.speech.frames is None:  # a whole file: only now it is known how long it is
+            part.speech.frames = max(1, math.ceil(float(data["seconds"]) * part.speech.sound.fps - 1e-6))
+        elif step == "rig":
+            part.mesh.shapes = writing.read_shapes(self._folder, data, part.mesh.data, part.mesh.missing)
+        elif step == "animate":
+            assert part.speech.frames is not None
+            part.motion = writing.read_motion(self._folder, data, part.speech.frames)
 
     def _about(self, text: str) -> str:
         """The text, with the number of the take where there are several."""
@@ -247,8 +294,6 @@ class Job:
         outcome = writing.write(scene, results)
         self.warnings += outcome.warnings
         self.summary = outcome.summary
-        self.state, self.fraction, self.text = "DONE", 1.0, "Done"
-        self._remove_folder()
 
     def _live(self, part: _Part, scene: bpy.types.Scene) -> bpy.types.Object:
         """The mesh as it is now. Raises Problem if it changed while the engine worked."""
@@ -271,20 +316,6 @@ class Job:
         settings = {**order.settings_of(part.order, part.speech.sound),
                     "engine": self._engine.versions.get("engine", ""), "checkpoint": part.motion.checkpoint}
         return writing.Result(target, part.mesh.to_make(), part.motion, drive, part.speech.sound, settings)
-
-    # -- ending -----------------------------------------------------------------------------------------------------
-    def _fail(self, message: str, trace: str = "", cancelled: bool = False) -> None:
-        self.state = "CANCELLED" if cancelled else "FAILED"
-        self.error = self.text = message
-        if not cancelled:
-            versions = ", ".join(f"{key} {value}" for key, value in self._engine.versions.items())
-            self.report = describe(message, trace, self._engine.log(), versions)
-            if trace:
-                print_report(self.report)
-        self._remove_folder()
-
-    def _remove_folder(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _object(name: str, scene: bpy.types.Scene) -> bpy.types.Object:
@@ -320,7 +351,7 @@ def _gone(name: str) -> str:
     return f"'{name}' was removed or renamed while the engine worked. Nothing was changed; press Animate again."
 
 
-current: Job | None = None
+current: Task | None = None
 """The job that runs in the window, or the last one that did; the panel shows it."""
 
 

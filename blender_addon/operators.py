@@ -54,8 +54,9 @@ def engine_refusal(context: bpy.types.Context) -> str | None:
     return None
 
 
-class _MakesTakes:
-    """An operator that runs a job: blocking in scripts, modal in a window. Says what it makes in `orders`."""
+class RunsTask:
+    """An operator that has the engine do something: blocking in scripts, modal in a window. Says what in `task`, and
+    those that make takes in `orders`."""
 
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
     poll_message_set: Any  # set by Blender
@@ -68,8 +69,12 @@ class _MakesTakes:
         raise NotImplementedError
 
     def orders(self, context: bpy.types.Context) -> list[Order]:
-        """What to make. Raises Problem."""
+        """What takes to make. Raises Problem."""
         raise NotImplementedError
+
+    def task(self, context: bpy.types.Context) -> job.Task:
+        """What to do, begun. Raises Problem."""
+        return job.Job(context, lambda: engine_python(context), self.orders(context))
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -121,7 +126,7 @@ class _MakesTakes:
         try:
             if job.busy():
                 raise Problem("A take is being made. Wait for it or cancel it.")
-            job.current = job.Job(context, lambda: engine_python(context), self.orders(context))
+            job.current = self.task(context)
         except Problem as problem:
             settings.error = str(problem)
             self.report({"ERROR"}, str(problem))
@@ -150,7 +155,7 @@ class _MakesTakes:
             self._timer = None
 
 
-class LSF_OT_animate(_MakesTakes, bpy.types.Operator):
+class LSF_OT_animate(RunsTask, bpy.types.Operator):
     bl_idname = "lsf.animate"
     bl_label = "Animate"
     bl_description = "Make a new take: hear the speech, read the face, and key its shape keys"
@@ -163,7 +168,7 @@ class LSF_OT_animate(_MakesTakes, bpy.types.Operator):
         return order.checked(context, order.panel_pairs(context.scene))
 
 
-class LSF_OT_animate_lines(_MakesTakes, bpy.types.Operator):
+class LSF_OT_animate_lines(RunsTask, bpy.types.Operator):
     bl_idname = "lsf.animate_lines"
     bl_label = "Animate Lines"
     bl_description = "Make a take of every line in the list, each strip on its own mesh, in one go"
@@ -176,7 +181,7 @@ class LSF_OT_animate_lines(_MakesTakes, bpy.types.Operator):
         return order.checked(context, order.line_pairs(context.scene))
 
 
-class LSF_OT_animate_emotions(_MakesTakes, bpy.types.Operator):
+class LSF_OT_animate_emotions(RunsTask, bpy.types.Operator):
     bl_idname = "lsf.animate_emotions"
     bl_label = "One Take of Each"
     bl_description = "Make seven takes of the same speech, each in one of the named emotions, to be compared"
@@ -189,7 +194,7 @@ class LSF_OT_animate_emotions(_MakesTakes, bpy.types.Operator):
         return order.one_of_each(context)
 
 
-class LSF_OT_regenerate(_MakesTakes, bpy.types.Operator):
+class LSF_OT_regenerate(RunsTask, bpy.types.Operator):
     bl_idname = "lsf.regenerate"
     bl_label = "Make Again"
     bl_description = "Run the network again with what the active take was made of, into a new take"

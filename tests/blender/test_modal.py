@@ -15,7 +15,7 @@ import pytest
 
 from blender_addon import job, keys, operators
 
-METHODS = ("orders", "execute", "invoke", "modal", "cancel", "_begin", "_finish", "_remove_timer")
+METHODS = ("orders", "task", "execute", "invoke", "modal", "cancel", "_begin", "_finish", "_remove_timer")
 
 
 class Manager:
@@ -41,7 +41,7 @@ class Manager:
 def window(ball_scene, monkeypatch):
     """(operator, context) as a window would have them."""
     monkeypatch.setattr(operators, "bpy", SimpleNamespace(app=SimpleNamespace(background=False)))
-    real = {**vars(operators._MakesTakes), **vars(operators.LSF_OT_animate)}
+    real = {**vars(operators.RunsTask), **vars(operators.LSF_OT_animate)}
     told: list[tuple[str, str]] = []
     methods = {name: real[name] for name in METHODS}
     stand = type("Stand", (), {**methods, "_timer": None, "report": lambda _, kind, text: told.append((*kind, text))})()
