@@ -79,6 +79,10 @@ wider than the second as open."""
 SEALED = 0.85
 """Share of what a feeling adds to the lips' sides that goes in a closure."""
 
+PRESS_MM = 0.4
+"""How much nearer the lips come in a contact under a feeling: its shapes do not leave every head's lips where they leave
+ICT's, and a slit of half a millimetre shows teeth."""
+
 _CORNERS = [INDEX[name + side] for name in ("mouthFrown", "mouthLowerDown", "mouthStretch", "mouthUpperUp", "noseSneer")
             for side in ("Left", "Right")] + [INDEX["jawForward"], INDEX["mouthShrugLower"]]
 _LIFTS = [INDEX[name + side] for name in ("mouthLowerDown", "mouthUpperUp") for side in ("Left", "Right")]
@@ -93,16 +97,20 @@ def closedness(gap: np.ndarray) -> np.ndarray:
     return 1.0 - smoothstep(gap / usual, CLOSED, OPEN)
 
 
-def seal_corners(felt: np.ndarray, words: np.ndarray, spoken: np.ndarray) -> np.ndarray:
-    """`felt` (F, 52) whose lips are let go by the feeling where `words` (F, 52) close them to speak, spoken (F,) bool.
+def contacts(words: np.ndarray, spoken: np.ndarray) -> np.ndarray:
+    """(F,) from 0 to 1: how surely `words` (F, 52) close the lips to speak, and not in a pause; spoken (F,) bool."""
+    speech = np.clip(2 * gaussian(spoken.astype(np.float64), 8.0), 0.0, 1.0)
+    return closedness(np.maximum(words @ GAP_ROW, 0.0)) * speech
+
+
+def seal_corners(felt: np.ndarray, words: np.ndarray, contact: np.ndarray) -> np.ndarray:
+    """`felt` (F, 52) whose lips are let go by the feeling where `words` (F, 52) close them; contact (F,), `contacts`.
 
     A sneer lifts the upper lip beside its middle, where GAP_ROW does not see it, and bares teeth in a b. Between the
     words it stays. Returns new weights.
     """
     w = felt.copy()
-    speech = np.clip(2 * gaussian(spoken.astype(np.float64), 8.0), 0.0, 1.0)
-    share = SEALED * closedness(np.maximum(words @ GAP_ROW, 0.0)) * speech
-    w[:, _CORNERS] += share[:, None] * (words[:, _CORNERS] - felt[:, _CORNERS])
+    w[:, _CORNERS] += SEALED * contact[:, None] * (words[:, _CORNERS] - felt[:, _CORNERS])
     return w
 
 
