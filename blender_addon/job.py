@@ -19,7 +19,7 @@ from typing import Any
 
 import bpy
 
-from . import engine, mapper, mesh_io, order, parts, preferences, strips, writing
+from . import bones, engine, mapper, mesh_io, order, parts, preferences, strips, writing
 from .order import Order
 from .report import Problem, describe, print_report
 from .shared import arkit, arrayfile, protocol
@@ -300,7 +300,7 @@ class Job(Task):
         target = bpy.data.objects.get((part.order.target, None))
         if target is None:
             raise Problem(_gone(part.order.target))
-        reason = mesh_io.refusal(target, scene) or parts.refusal(target, scene)
+        reason = mesh_io.refusal(target, scene) or parts.refusal(target, scene) or bones.refusal(target, scene)
         if reason:
             raise Problem(f"{reason} Nothing was changed.")
         if not part.mesh.data.unchanged(parts.read(target)):
