@@ -134,17 +134,19 @@ def facing(target: bpy.types.Object, shapes: dict[str, str]) -> Matrix:
     blocks = target.data.shape_keys.key_blocks
     names = [shapes.get(name, "") for name in ("eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mouthSmileRight")]
     centres = [centre for name in names if name in blocks and (centre := _centre(target, blocks[name])) is not None]
+    usual = world.inverted_safe() @ Matrix(((1, 0, 0), (0, 0, -1), (0, 1, 0)))
     if len(centres) < len(names):
-        return world.inverted_safe() @ Matrix(((1, 0, 0), (0, 0, -1), (0, 1, 0)))
+        return usual
     matrix = np.array(world, np.float64)
     mirrored = np.linalg.det(matrix) < 0  # left and right are what they are in the world only
     for space in [matrix] if mirrored else [np.eye(3), matrix]:
         eye_left, eye_right, mouth_left, mouth_right = (space @ centre for centre in centres)
         left, up = eye_left - eye_right + mouth_left - mouth_right, eye_left + eye_right - mouth_left - mouth_right
-        left /= np.linalg.norm(left)
-        up -= left * (left @ up)
-        up /= np.linalg.norm(up)
-        axes = np.stack([left, up, np.cross(left, up)], axis=1)
+        forward = np.cross(left, up)
+        if not np.linalg.norm(forward) > 0.1 * np.linalg.norm(up) ** 2:  # no face: the eyes lie above one another
+            return usual
+        left, forward = left / np.linalg.norm(left), forward / np.linalg.norm(forward)
+        axes = np.stack([left, np.cross(forward, left), forward], axis=1)
         near = np.round(axes)
         if np.abs(near).sum() == 3 and math.acos(min(1.0, (np.trace(near.T @ axes) - 1) / 2)) < UPRIGHT:
             axes = near
@@ -309,7 +311,7 @@ def _bone(name: str, description: str) -> Any:
         bones = self.owner.data.bones if self.owner is not None and self.owner.type == "ARMATURE" else []
         return [bone.name for bone in bones if typed.lower() in bone.name.lower()]
 
-    return bpy.props.StringProperty(name=name, description=description, search=found)
+    return bpy.props.StringProperty(name=name, description=description, search=found, override={"LIBRARY_OVERRIDABLE"})
 
 
 class LSFBones(bpy.types.PropertyGroup):
@@ -318,6 +320,7 @@ class LSFBones(bpy.types.PropertyGroup):
     owner: bpy.props.PointerProperty(
         name="Armature", type=bpy.types.Object, poll=_is_owner,
         description="The armature whose bones takes turn, or an empty or parent object that turns the whole head",
+        override={"LIBRARY_OVERRIDABLE"},
     )
     head: _bone("Head", "The bone that nods and turns with the speech")
     jaw: _bone("Jaw", "The bone that opens the mouth. The shape key jawOpen then stays at rest")
@@ -325,13 +328,13 @@ class LSFBones(bpy.types.PropertyGroup):
     eye_right: _bone("Right Eye", "The bone of the character's own right eye, turned where it looks")
     jaw_angle: bpy.props.FloatProperty(
         name="Jaw Angle", subtype="ANGLE", default=math.radians(22), min=0.0, max=math.radians(60),
-        description="How far the jaw bone turns where the mouth is open widest",
+        description="How far the jaw bone turns where the mouth is open widest", override={"LIBRARY_OVERRIDABLE"},
     )
 
 
 def register() -> None:
     bpy.utils.register_class(LSFBones)
-    bpy.types.Object.lsf_bones = bpy.props.PointerProperty(type=LSFBones)
+    bpy.types.Object.lsf_bones = bpy.props.PointerProperty(type=LSFBones, override={"LIBRARY_OVERRIDABLE"})
 
 
 def unregister() -> None:

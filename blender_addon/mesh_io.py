@@ -54,10 +54,10 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     if mesh.library is not None or target.library is not None:
         library = (mesh.library or target.library).filepath
         return (f"'{name}' is linked from '{library}': neither shape keys nor their animation, mapping or landmarks "
-                "can be written to it. Make it local (Object > Relations).")
-    if mesh.override_library is not None:
-        return (f"The mesh of '{name}' is a library override: new shape keys on it are lost when the file is opened "
-                "again. Make it local (Object > Relations).")
+                "can be written to it. Make it local (Object > Relations), or, if it has all its shape keys, override "
+                "its mesh too (Outliner > Library Override > Make).")
+    if mesh.override_library is not None and mesh.shape_keys is None:
+        return overridden(target)
     if not mesh.vertices or not mesh.polygons:
         return f"'{name}' has no faces. Choose the head's mesh object."
     keys = mesh.shape_keys
@@ -67,6 +67,12 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
         return (f"'{name}' is in NLA tweak mode, where its shape keys take no other Action: leave it (Tab in the NLA "
                 "editor) and try again.")
     return None
+
+
+def overridden(target: bpy.types.Object) -> str:
+    """Why a mesh that is a library override gets no shape keys, in words for the panel."""
+    return (f"The mesh of '{target.name}' is a library override: new shape keys on it are lost when the file is opened "
+            "again. Make it local (Object > Relations), or animate it once in the library, where it gets them.")
 
 
 def in_scene(thing: bpy.types.Object, scene: bpy.types.Scene) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import compat, mesh_io
+from . import compat, mapper, mesh_io
 from .mesh_io import MeshData
 from .report import Problem
 
@@ -80,6 +80,8 @@ def refusal(target: bpy.types.Object, scene: bpy.types.Scene) -> str | None:
             reason = mesh_io.refusal(thing, scene)
             if reason:
                 return f"Parts of '{target.name}': {reason}"
+        elif thing.data.override_library is not None and mapper.plan(target).make:
+            return mesh_io.overridden(target)
         if thing.data in worn:
             return (f"'{worn[thing.data]}' and '{thing.name}' share the mesh '{thing.data.name}', and shape keys "
                     "belong to the mesh: give each its own (Object > Relations > Make Single User > Object & Data).")
@@ -101,9 +103,11 @@ def read(target: bpy.types.Object) -> Joined:
 
 
 def missing_keys(thing: bpy.types.Object, names: tuple[str, ...]) -> list[str]:
-    """Which of the shapes `names` may have to be made on a part: none where we made those that move it before."""
+    """Which of the shapes `names` may have to be made on a part: none where we made those that move it before, or where
+    they would be lost."""
     present = set(mesh_io.existing_keys(thing))
-    return [] if mesh_io.made_keys(thing) else [name for name in names if name not in present]
+    complete = mesh_io.made_keys(thing) or thing.data.override_library is not None
+    return [] if complete else [name for name in names if name not in present]
 
 
 def assign(target: bpy.types.Object, action: bpy.types.Action | None, tag: str) -> list[str]:
@@ -152,12 +156,14 @@ class LSFPart(bpy.types.PropertyGroup):
     object: bpy.props.PointerProperty(
         name="Object", type=bpy.types.Object, poll=_is_part,
         description="Teeth, tongue, an eyeball, lashes, brows or a beard: an object that moves with the face",
+        override={"LIBRARY_OVERRIDABLE"},
     )
 
 
 def register() -> None:
     bpy.utils.register_class(LSFPart)
-    bpy.types.Object.lsf_parts = bpy.props.CollectionProperty(type=LSFPart, name="Parts")
+    bpy.types.Object.lsf_parts = bpy.props.CollectionProperty(
+        type=LSFPart, name="Parts", override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
     bpy.types.Object.lsf_active_part = bpy.props.IntProperty(name="Active Part", options={"HIDDEN"})
 
 

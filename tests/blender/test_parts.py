@@ -241,3 +241,43 @@ def test_fbx_holds_the_parts_under_the_chosen_names(trio, tmp_path):
     assert not {name for name in found.shapes if name.startswith("jaw")}
     assert found.vertices == sum(len(thing.data.vertices) for thing in trio)
     assert names_of(ball) == {"jawOpen", "mouthSmileLeft", "browInnerUp", "tongueOut"}
+
+
+@pytest.mark.skipif(not compat.has_slots(), reason="bones need Actions with slots (Blender 4.4)")
+def test_an_overridden_character_that_was_rigged_in_its_library_is_animated(ball_scene, ball, fake_engine, tmp_path):
+    """Shape keys, list of parts and bones come from the library; the take is the shot's own and survives saving."""
+    fake_engine()
+    tongue = make_object("Tongue", [(0, 0, 0), (1, 0, 0), (0, 1, 0)], [(0, 1, 2)])
+    ball.lsf_parts.add().object = tongue
+    rig = bpy.data.objects.new("Rig", None)
+    ball.parent = tongue.parent = ball.lsf_bones.owner = rig
+    for thing, names in ((ball, arkit.ARKIT_NAMES), (tongue, ["tongueOut", "jawOpen"])):
+        for name in ("Basis", *names):
+            thing.shape_key_add(name=name).points[0].co.x += name != "Basis"
+    character = bpy.data.collections.new("Character")
+    for thing in (ball, tongue, rig):
+        character.objects.link(thing)
+    bpy.data.libraries.write(str(tmp_path / "library.blend"), {character})
+    bpy.data.batch_remove([character, ball, tongue, rig])
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, wanted):
+        wanted.collections = ["Character"]
+    ball_scene.collection.children.link(wanted.collections[0])
+    wanted.collections[0].override_hierarchy_create(ball_scene, bpy.context.view_layer, do_fully_editable=True)
+    own = {thing.name: thing for thing in bpy.data.objects if thing.override_library}
+    ball_scene.lsf.target = own["Ball"]
+    assert own["Ball"].lsf_parts[0].object == own["Tongue"]
+    assert "override its mesh too" in error_of(bpy.ops.lsf.animate)
+    for name in ("Ball", "Tongue"):
+        own[name].data.override_create(remap_local_usages=True)
+    assert bpy.ops.lsf.animate() == {"FINISHED"}
+    assert "(0 made)" in ball_scene.lsf.summary
+    path = str(tmp_path / "shot.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    bpy.ops.wm.open_mainfile(filepath=path)
+    own = {thing.name: thing for thing in bpy.data.objects if thing.override_library}
+    take = keys.active_take(own["Ball"])
+    assert keys.takes_of(own["Ball"]) == [take]
+    assert played([own["Ball"], own["Tongue"]]) == {take}
+    bpy.context.scene.frame_set(50)
+    assert own["Tongue"].data.shape_keys.key_blocks["jawOpen"].value == pytest.approx(0.9)
+    assert [strip.action for track in own["Rig"].animation_data.nla_tracks for strip in track.strips] == [take]
