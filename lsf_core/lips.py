@@ -79,9 +79,12 @@ wider than the second as open."""
 SEALED = 0.85
 """Share of what a feeling adds to the lips' sides that goes in a closure."""
 
-PRESS_MM = 0.4
-"""How much nearer the lips come in a contact under a feeling: its shapes do not leave every head's lips where they leave
-ICT's, and a slit of half a millimetre shows teeth."""
+PRESS_MM = 0.6
+"""How much nearer the lips come in a contact under a feeling: its shapes do not leave every head's lips where they
+leave ICT's, and a slit of half a millimetre shows teeth."""
+
+FULL_PULL = 0.5
+"""Sum of what a feeling adds to the lips' sides from which on they are pressed by all of PRESS_MM."""
 
 _CORNERS = [INDEX[name + side] for name in ("mouthFrown", "mouthLowerDown", "mouthStretch", "mouthUpperUp", "noseSneer")
             for side in ("Left", "Right")] + [INDEX["jawForward"], INDEX["mouthShrugLower"]]
@@ -112,6 +115,12 @@ def seal_corners(felt: np.ndarray, words: np.ndarray, contact: np.ndarray) -> np
     w = felt.copy()
     w[:, _CORNERS] += SEALED * contact[:, None] * (words[:, _CORNERS] - felt[:, _CORNERS])
     return w
+
+
+def press(felt: np.ndarray, words: np.ndarray, contact: np.ndarray) -> np.ndarray:
+    """(F,) mm by which the lips come nearer in a contact than the words have them, the more the feeling pulls at them."""
+    pull = np.abs(felt[:, _CORNERS] - words[:, _CORNERS]).sum(1)
+    return PRESS_MM * contact * np.clip(pull / FULL_PULL, 0.0, 1.0)
 
 
 def keep_closures(weights: np.ndarray, before: np.ndarray, spoken: np.ndarray | None = None) -> np.ndarray:

@@ -19,7 +19,7 @@ from .cues import TENTHS, SoundCues, listen
 from .edits import DEFAULT, EditSettings, apply_edits
 from .errors import LSFError
 from .filters import gaussian
-from .lips import PRESS_MM, contacts, felt_gap, keep_gap, seal_corners
+from .lips import contacts, felt_gap, keep_gap, press, seal_corners
 from .motion import Motion, frame_count, save_arrays
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class RawTake:
         added = gaussian(self.emotional - self.neutral, FEELING_SMOOTHING) * swell(self.cues)[:, None]
         felt = self.neutral + strength * added
         contact = contacts(self.neutral, self.cues.voiced)
-        gap = felt_gap(felt, self.neutral) - PRESS_MM * min(strength, 1.0) * contact
+        gap = felt_gap(felt, self.neutral) - press(felt, self.neutral, contact)
         return keep_gap(seal_corners(felt, self.neutral, contact), self.neutral, gap).astype(np.float32)
 
     def finish(self, settings: EditSettings = DEFAULT, *, fps: float, frames: int | None = None,
