@@ -21,7 +21,6 @@ from __future__ import annotations
 import atexit
 
 from . import (
-    bones,
     compat,
     edit_operators,
     edits,
@@ -44,7 +43,7 @@ from . import (
     take_operators,
 )
 
-MODULES = (mapper, parts, bones, properties, preferences, setup_operators, engine, operators, take_operators,
+MODULES = (mapper, parts, properties, preferences, setup_operators, engine, operators, take_operators,
            edits, edit_operators, fbx, panel, panel_emotion, panel_targets, panel_face, panel_takes, panel_edits,
            panel_lines, panel_engine)
 

@@ -256,13 +256,15 @@ def from_settings(stored: Any) -> list[Turn]:
 def play(target: bpy.types.Object, take: bpy.types.Action | None, own: Container[bpy.types.Action]) -> None:
     """Let the take turn the bones, or nothing. own: the takes of this head, which play no more on other objects."""
     for thing in bpy.data.objects:
+        if thing.animation_data is not None and thing.animation_data.use_tweak_mode:
+            continue  # Blender holds on to the track that is being tweaked
         for track in tracks(thing):
             if track.name.startswith(TRACK) and all(strip.action is None or strip.action in own
                                                     for strip in track.strips):
                 thing.animation_data.nla_tracks.remove(track)
     owner = target.lsf_bones.owner
     slot = compat.slot_for(take, "OBJECT") if take is not None and compat.has_slots() else None
-    if owner is None or take is None or slot is None:
+    if owner is None or owner.library is not None or take is None or slot is None:
         return
     track = owner.animation_data_create().nla_tracks.new()
     track.name = TRACK
@@ -300,43 +302,3 @@ def hindrances(target: bpy.types.Object, take: bpy.types.Action) -> list[str]:
     if owner.type == "ARMATURE" and owner.data.pose_position == "REST":
         found.append(f"'{owner.name}' is shown in Rest Position, where its bones do not move: choose Pose Position.")
     return found
-
-
-def _is_owner(self: Any, candidate: bpy.types.Object) -> bool:
-    return candidate.type in ("ARMATURE", "EMPTY") or (self.id_data.parent == candidate)
-
-
-def _bone(name: str, description: str) -> Any:
-    def found(self: Any, context: bpy.types.Context, typed: str) -> list[str]:
-        bones = self.owner.data.bones if self.owner is not None and self.owner.type == "ARMATURE" else []
-        return [bone.name for bone in bones if typed.lower() in bone.name.lower()]
-
-    return bpy.props.StringProperty(name=name, description=description, search=found, override={"LIBRARY_OVERRIDABLE"})
-
-
-class LSFBones(bpy.types.PropertyGroup):
-    """What a take turns besides shape keys; one property for each of ROLES."""
-
-    owner: bpy.props.PointerProperty(
-        name="Armature", type=bpy.types.Object, poll=_is_owner,
-        description="The armature whose bones takes turn, or an empty or parent object that turns the whole head",
-        override={"LIBRARY_OVERRIDABLE"},
-    )
-    head: _bone("Head", "The bone that nods and turns with the speech")
-    jaw: _bone("Jaw", "The bone that opens the mouth. The shape key jawOpen then stays at rest")
-    eye_left: _bone("Left Eye", "The bone of the character's own left eye, turned where it looks")
-    eye_right: _bone("Right Eye", "The bone of the character's own right eye, turned where it looks")
-    jaw_angle: bpy.props.FloatProperty(
-        name="Jaw Angle", subtype="ANGLE", default=math.radians(22), min=0.0, max=math.radians(60),
-        description="How far the jaw bone turns where the mouth is open widest", override={"LIBRARY_OVERRIDABLE"},
-    )
-
-
-def register() -> None:
-    bpy.utils.register_class(LSFBones)
-    bpy.types.Object.lsf_bones = bpy.props.PointerProperty(type=LSFBones, override={"LIBRARY_OVERRIDABLE"})
-
-
-def unregister() -> None:
-    del bpy.types.Object.lsf_bones
-    bpy.utils.unregister_class(LSFBones)

@@ -1,7 +1,8 @@
-"""What the artist sets, on the scene: `scene.lsf`."""
+"""What the artist sets: on the scene, `scene.lsf`, and on the head, `Object.lsf_bones`."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import bpy
@@ -148,6 +149,40 @@ class LSFSettings(bpy.types.PropertyGroup):
     summary: _message("Summary", "What the last job wrote")
 
 
+def _is_owner(self: Any, candidate: bpy.types.Object) -> bool:
+    return candidate.type in ("ARMATURE", "EMPTY") or self.id_data.parent == candidate
+
+
+def _owner_chosen(self: Any, _context: bpy.types.Context) -> None:
+    if self.id_data.type == "MESH" and not takes.tweaked(self.id_data):
+        takes.replay(self.id_data)
+
+
+def _bone(name: str, description: str) -> Any:
+    def found(self: Any, context: bpy.types.Context, typed: str) -> list[str]:
+        bones = self.owner.data.bones if self.owner is not None and self.owner.type == "ARMATURE" else []
+        return [bone.name for bone in bones if typed.lower() in bone.name.lower()]
+
+    return StringProperty(name=name, description=description, search=found, override={"LIBRARY_OVERRIDABLE"})
+
+
+class LSFBones(bpy.types.PropertyGroup):
+    """What a take turns besides shape keys, on the head's object; one property for each of bones.ROLES."""
+
+    owner: PointerProperty(
+        name="Armature", type=bpy.types.Object, poll=_is_owner, update=_owner_chosen, override={"LIBRARY_OVERRIDABLE"},
+        description="The armature whose bones takes turn, or an empty or parent object that turns the whole head",
+    )
+    head: _bone("Head", "The bone that nods and turns with the speech")
+    jaw: _bone("Jaw", "The bone that opens the mouth. The shape key jawOpen then stays at rest")
+    eye_left: _bone("Left Eye", "The bone of the character's own left eye, turned where it looks")
+    eye_right: _bone("Right Eye", "The bone of the character's own right eye, turned where it looks")
+    jaw_angle: FloatProperty(
+        name="Jaw Angle", subtype="ANGLE", default=math.radians(22), min=0.0, max=math.radians(60),
+        description="How far the jaw bone turns where the mouth is open widest", override={"LIBRARY_OVERRIDABLE"},
+    )
+
+
 @persistent
 def _forget(*_: Any) -> None:
     """After an undo, or in another file, what the last job said is no longer true."""
@@ -163,7 +198,9 @@ def register() -> None:
     bpy.utils.register_class(LSFLine)
     bpy.utils.register_class(LSFFeeling)
     bpy.utils.register_class(LSFSettings)
+    bpy.utils.register_class(LSFBones)
     bpy.types.Scene.lsf = PointerProperty(type=LSFSettings)
+    bpy.types.Object.lsf_bones = PointerProperty(type=LSFBones, override={"LIBRARY_OVERRIDABLE"})
 
 
 def unregister() -> None:
@@ -171,6 +208,8 @@ def unregister() -> None:
         handlers.remove(_forget)
     _messages.clear()
     del bpy.types.Scene.lsf
+    del bpy.types.Object.lsf_bones
+    bpy.utils.unregister_class(LSFBones)
     bpy.utils.unregister_class(LSFSettings)
     bpy.utils.unregister_class(LSFFeeling)
     bpy.utils.unregister_class(LSFLine)

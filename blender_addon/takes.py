@@ -41,7 +41,12 @@ def tweaked(target: bpy.types.Object) -> bool:
 def activate(target: bpy.types.Object, take: bpy.types.Action | None) -> None:
     """Make the take the one that animates the mesh and its parts, or none. Actions of the artist's stay in the file."""
     parts.assign(target, take, keys.TAKE_TAG)
-    bones.play(target, take, keys.takes_of(target))
+    replay(target)
+
+
+def replay(target: bpy.types.Object) -> None:
+    """Let the active take turn the bones of the armature that is chosen now, and of no other."""
+    bones.play(target, keys.active_take(target), keys.takes_of(target))
 
 
 def refusal(context: bpy.types.Context) -> str | None:
@@ -141,7 +146,7 @@ def move(target: bpy.types.Object, take: bpy.types.Action, frames: int) -> None:
     for thing in parts.keyed(target):
         carry(thing, (first, first + int(made.get("frames", 1)) - 1), keys.is_take(compat.assigned(thing).action))
     if keys.active_take(target) == take:
-        bones.play(target, take, keys.takes_of(target))
+        replay(target)
     take.update_tag()
 
 

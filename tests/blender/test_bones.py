@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
 import pytest
 from conftest import SPEECH, add_strip, error_of, keyed
 from mathutils import Euler, Matrix, Vector
+from test_panel import Notes
 
-from blender_addon import bones, compat, curves, edits, keys, takes
+from blender_addon import bones, compat, curves, edits, keys, panel_edits, panel_targets, takes
 from blender_addon.shared import edits as core
 from blender_addon.shared import rawtake
 
@@ -194,8 +196,11 @@ def test_the_artists_action_goes_on_and_takes_play_one_at_a_time(rigged, head):
         takes.delete(head, copy)
     takes.delete(head, second)
     assert live(rigged) == [first]
+    other = armature("Other")
+    head.lsf_bones.owner = other
+    assert (live(rigged), live(other)) == ([], [first])
     takes.activate(head, None)
-    assert live(rigged) == []
+    assert live(other) == []
     assert "hides" not in bpy.context.scene.lsf.warnings
 
 
@@ -264,3 +269,19 @@ def test_the_turns_survive_saving(rigged, head, tmp_path):
     rig = bpy.data.objects["Rig"]
     assert live(rig) == [bpy.data.actions[take]]
     assert apart(turned(rig, "Head", 20), before) < 1e-3
+
+
+def test_the_panel_shows_bones_for_an_armature_and_frees_the_heads_slider(rigged, head):
+    def drawn(section):
+        notes = Notes()
+        section.draw(SimpleNamespace(layout=notes), bpy.context)
+        return notes.calls
+
+    shown = [value for kind, value in drawn(panel_targets.PANELS[0]) if kind == "prop"]
+    assert shown == ["owner", "head", "jaw", "eye_left", "eye_right"]
+    rigged.pose.bones["Head"].name = "Skull"
+    assert any("no bone 'Head'" in str(value) for _, value in drawn(panel_targets.PANELS[0]))
+    assert not any("turns no bone" in str(value) for _, value in drawn(panel_edits.CLASSES[0]))
+    head.lsf_bones.owner = None
+    bpy.ops.lsf.animate()
+    assert any("turns no bone" in str(value) for _, value in drawn(panel_edits.CLASSES[0]))
