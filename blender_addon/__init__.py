@@ -26,6 +26,8 @@ from . import (
     edits,
     engine,
     fbx,
+    landmark_operators,
+    landmarks,
     mapper,
     operators,
     panel,
@@ -43,9 +45,9 @@ from . import (
     take_operators,
 )
 
-MODULES = (mapper, parts, properties, preferences, setup_operators, engine, operators, take_operators,
-           edits, edit_operators, fbx, panel, panel_emotion, panel_targets, panel_face, panel_takes, panel_edits,
-           panel_lines, panel_engine)
+MODULES = (mapper, landmarks, parts, properties, preferences, setup_operators, engine, operators,
+           take_operators, landmark_operators, edits, edit_operators, fbx, panel, panel_emotion,
+           panel_targets, panel_face, panel_takes, panel_edits, panel_lines, panel_engine)
 
 
 def register() -> None:

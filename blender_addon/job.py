@@ -19,7 +19,7 @@ from typing import Any
 
 import bpy
 
-from . import bones, engine, mapper, mesh_io, order, parts, preferences, strips, writing
+from . import bones, engine, landmarks, mapper, mesh_io, order, parts, preferences, strips, writing
 from .order import Order
 from .report import Problem, describe, print_report
 from .shared import arkit, arrayfile, protocol
@@ -32,15 +32,20 @@ SHARES = {"listen": 0.0, "rig": 1.0, "animate": 1.0}
 
 @dataclass
 class _Mesh:
-    """A head of the job with its parts: as read, the files in which the engine finds it, and what it makes of it."""
+    """A head of the job with its parts: as read, as the engine is told of it, and what it makes of it."""
 
     data: parts.Joined
-    files: dict[str, str]
+    files: dict[str, Any]
+    """Params of the engine that say what the face is: the files in which it finds it, landmarks, area."""
     plan: mapper.Plan
     """What becomes of the head's shape keys."""
     missing: list[list[str]]
     """ARKit shapes that the engine has to say, for each object: to be made, the head's also to solve poses for."""
     shapes: writing.Shapes
+    wishes: str
+    """What the artist says of the face, see landmarks.wishes."""
+    fit: landmarks.Fit | None = None
+    """Where the engine found the face, if it was asked."""
 
     def drive(self, target: bpy.types.Object) -> mapper.Drive:
         """How a motion drives the shape keys, of the parts too."""
@@ -123,15 +128,29 @@ class Task:
         """The text of the progress, with what it is about where there are several."""
         return text
 
+    @staticmethod
+    def _fit(mesh: _Mesh, data: dict[str, Any]) -> landmarks.Fit | None:
+        """The landmarks in the engine's answer to `rig`. Raises Problem."""
+        return landmarks.fit_of(data, mesh.data, landmarks.state(mesh.data, mesh.wishes))
+
     def _read_mesh(self, target: bpy.types.Object, number: int) -> _Mesh:
         data = parts.read(target)
         files = {"vertices": f"vertices{number}.npy", "faces": f"faces{number}.npy"}
         arrayfile.save_array(self._folder / files["vertices"], data.vertices)
         arrayfile.save_array(self._folder / files["faces"], data.triangles)
+        files.update(landmarks.guide(target, data, self._folder, number))
         plan = mapper.plan(target)
         missing = [list(plan.lacking if plan.solved else plan.make)]
         missing += [parts.missing_keys(part, arkit.ARKIT_NAMES) for part in parts.together(target)[1:]]
-        return _Mesh(data, files, plan, missing, writing.no_shapes(data))
+        if landmarks.outdated(target) and not plan.solved:
+            for names, thing in zip(missing, parts.together(target), strict=True):
+                names += [name for name in mesh_io.untouched(thing) if name not in names]
+                sculpted = [name for name in mesh_io.made_keys(thing) if name not in names]
+                if sculpted:
+                    self.warnings.append(f"{len(sculpted)} shape keys of '{thing.name}' were changed since they were "
+                                         f"made ({sculpted[0]}): landmarks do not change them. Delete those that shall "
+                                         "be made anew.")
+        return _Mesh(data, files, plan, missing, writing.no_shapes(data), landmarks.wishes(target))
 
     # -- driving ----------------------------------------------------------------------------------------------------
     def poll(self) -> bool:
@@ -271,6 +290,7 @@ class Job(Task):
             part.speech.frames = max(1, math.ceil(float(data["seconds"]) * part.speech.sound.fps - 1e-6))
         elif step == "rig":
             part.mesh.shapes = writing.read_shapes(self._folder, data, part.mesh.data, part.mesh.missing)
+            part.mesh.fit = self._fit(part.mesh, data)
         elif step == "animate":
             assert part.speech.frames is not None
             part.motion = writing.read_motion(self._folder, data, part.speech.frames)
@@ -292,6 +312,10 @@ class Job(Task):
         drives = {part.order.target: part.mesh.drive(targets[part.order.target]) for part in self._parts}
         results = [self._result(part, targets[part.order.target], drives[part.order.target]) for part in self._parts]
         outcome = writing.write(scene, results)
+        for part in _first_of_each(self._parts, "mesh"):
+            landmarks.keep(targets[part.order.target], part.mesh.fit)
+            if any(part.mesh.missing):
+                landmarks.made_with(targets[part.order.target], part.mesh.wishes)
         self.warnings += outcome.warnings
         self.summary = outcome.summary
 

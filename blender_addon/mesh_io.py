@@ -6,7 +6,10 @@ the artist sees them; `MeshData.from_engine` carries what comes back into the me
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +19,9 @@ import numpy as np
 from . import compat
 from .report import Cure, Problem, told
 
-MADE_TAG = "lsf_made"
-"""Custom property of the Key data-block: JSON list of the shape keys that this add-on made."""
+MADE_TAG, MADE_AS_TAG = "lsf_made", "lsf_made_as"
+"""Custom properties of the Key data-block: JSON list of the shape keys that this add-on made, and JSON of a digest of
+each as it was made, which tells those that the artist sculpted since."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +125,23 @@ def _distortion(target: bpy.types.Object) -> np.ndarray:
 
 
 def make_keys(target: bpy.types.Object, names: list[str], deltas: np.ndarray, basis: np.ndarray) -> None:
-    """Add shape keys. deltas: (len(names), V, 3) in the mesh's own space. Made keys are listed under MADE_TAG."""
+    """Add shape keys, or make anew those that we made. deltas: (len(names), V, 3) in the mesh's own space. Made keys
+    are listed under MADE_TAG."""
     shown = target.active_shape_key_index
     if target.data.shape_keys is None:
         target.shape_key_add(name="Basis", from_mix=False)
+    keys = target.data.shape_keys
+    digests, ours = _made_as(keys), made_keys(target)
     for name, delta in zip(names, deltas, strict=True):
-        block = target.shape_key_add(name=name, from_mix=False)
+        block = keys.key_blocks.get(name)
+        if block is None or name not in ours:
+            block = target.shape_key_add(name=name, from_mix=False)
+            block.value = 0.0
         if block.name != name:
             raise AssertionError(f"Blender named the shape key {block.name!r} instead of {name!r}")
-        block.value = 0.0
         compat.key_points(block).foreach_set("co", np.ascontiguousarray(basis + delta, np.float32).ravel())
-    keys = target.data.shape_keys
-    keys[MADE_TAG] = json.dumps(sorted({*made_keys(target), *names}))
+        digests[name] = _digest(block)
+    keys[MADE_TAG], keys[MADE_AS_TAG] = json.dumps(sorted({*made_keys(target), *names})), json.dumps(digests)
     target.active_shape_key_index = shown
     target.data.update()
 
@@ -144,6 +153,48 @@ def made_keys(target: bpy.types.Object) -> list[str]:
         return []
     present = set(existing_keys(target))
     return [name for name in json.loads(keys[MADE_TAG]) if name in present]
+
+
+def untouched(target: bpy.types.Object) -> list[str]:
+    """Those of `made_keys` that nobody sculpted since; none of a version that did not note how they were made."""
+    keys = target.data.shape_keys
+    digests = _made_as(keys)
+    return [name for name in made_keys(target) if digests.get(name) == _digest(keys.key_blocks[name])]
+
+
+def _made_as(keys: bpy.types.Key | None) -> dict[str, str]:
+    return json.loads(keys[MADE_AS_TAG]) if keys is not None and MADE_AS_TAG in keys else {}
+
+
+def _points(block: Any) -> np.ndarray:
+    points = np.empty(3 * len(block.data), np.float32)
+    compat.key_points(block).foreach_get("co", points)
+    return points
+
+
+def _digest(block: Any) -> str:
+    return hashlib.sha1(_points(block).tobytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def keys_restored(changed: Mapping[bpy.types.Object, Iterable[str]]) -> Iterator[None]:
+    """What fails inside leaves no new shape keys on these objects, and the `changed` ones of each as they were."""
+    before = {}
+    for thing, names in changed.items():
+        keys, there = thing.data.shape_keys, existing_keys(thing)
+        before[thing.name] = (there, {name: _points(keys.key_blocks[name]) for name in names if name in there},
+                              keys[MADE_AS_TAG] if keys is not None and MADE_AS_TAG in keys else None)
+    try:
+        yield
+    except Exception:
+        for thing in changed:
+            there, points, digests = before[thing.name]
+            remove_keys(thing, [name for name in existing_keys(thing) if name not in there])
+            for name, places in points.items():
+                compat.key_points(thing.data.shape_keys.key_blocks[name]).foreach_set("co", places)
+            if digests is not None:
+                thing.data.shape_keys[MADE_AS_TAG] = digests
+        raise
 
 
 def remove_keys(target: bpy.types.Object, names: list[str]) -> None:

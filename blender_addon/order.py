@@ -11,7 +11,7 @@ from typing import Any
 
 import bpy
 
-from . import bones, keys, mesh_io, parts, presets, strips
+from . import bones, keys, landmarks, mesh_io, parts, presets, strips
 from .report import Problem
 from .shared import arkit, edits, errors
 from .strips import Choice
@@ -54,7 +54,7 @@ def refusal(context: bpy.types.Context, pairs: list[Pair]) -> str | None:
         reason = mesh_io.refusal(target, context.scene)
         if reason is None and target is not None:
             reason = parts.refusal(target, context.scene) or bones.refusal(target, context.scene)
-            reason = reason or strips.refusal(context, context.scene, choice)
+            reason = reason or landmarks.refusal(target) or strips.refusal(context, context.scene, choice)
         if reason:
             return reason
     feeling = feeling_of(context.scene)

@@ -1,4 +1,4 @@
-"""Sub-panel *Shape Keys*: which of the mesh's own keys a take drives, and the list in which that is changed."""
+"""Sub-panels *Face*, where the face is on the mesh, and *Shape Keys*, which of the mesh's own keys a take drives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from . import job, mapper, mesh_io
+from . import job, landmarks, mapper, mesh_io
 from .panel import Section, draw_message, in_both_sidebars, wrap_width
 from .shared import arkit, key_names
 
@@ -36,6 +36,30 @@ class LSF_MT_mapping(bpy.types.Menu):
         self.layout.operator("lsf.unmap_keys", icon="X")
 
 
+class _Face(Section):
+    bl_label = "Face"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, target, width = self.layout, context.scene.lsf.target, wrap_width(context)
+        reason = mesh_io.refusal(target, context.scene)
+        draw_message(layout, reason, "INFO", width)
+        if reason:
+            return
+        column = layout.column()
+        column.enabled = not job.busy()
+        column.prop_search(target, "lsf_area", target, "vertex_groups")
+        draw_message(column, landmarks.refusal(target), "ERROR", width)
+        row = column.row(align=True)
+        if landmarks.shown(target):
+            row.operator("lsf.hide_landmarks", icon="HIDE_ON")
+        else:
+            row.operator("lsf.show_landmarks", icon="EMPTY_AXIS")
+        row.operator("lsf.remove_landmarks", text="", icon="X")
+        for doubt in landmarks.doubts(target):
+            draw_message(column, doubt, "ERROR", width)
+
+
 class _Keys(Section):
     bl_label = "Shape Keys"
     bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
@@ -59,7 +83,7 @@ class _Keys(Section):
             draw_message(column, mapper.refusal(target, context.scene), "INFO", width)
 
 
-CLASSES = in_both_sidebars(_Keys, "keys")
+CLASSES = (*in_both_sidebars(_Face, "face"), *in_both_sidebars(_Keys, "keys"))
 OTHERS = (LSF_UL_mapping, LSF_MT_mapping)
 
 

@@ -72,16 +72,15 @@ def write(scene: bpy.types.Scene, results: list[Result]) -> Outcome:
     made_before = {thing.name: mesh_io.existing_keys(thing) for thing in objects}
     warnings: list[str] = []
     takes = []
-    try:
-        with keys.all_or_nothing(targets):
-            for result in results:
-                take, told = _write_one(scene, result)
-                takes.append(take)
-                warnings += told
-    except Exception:
-        for thing in objects:
-            mesh_io.remove_keys(thing, [n for n in mesh_io.existing_keys(thing) if n not in made_before[thing.name]])
-        raise
+    shapes = {thing: made for result in results for thing, made in _shapes_of(result)}
+    with mesh_io.keys_restored({thing: made.names for thing, made in shapes.items()}), keys.all_or_nothing(targets):
+        for thing, made in shapes.items():
+            if made.names:
+                mesh_io.make_keys(thing, made.names, made.deltas, made.basis)
+        for result in results:
+            take, told = _write_one(scene, result)
+            takes.append(take)
+            warnings += told
     if scene.lsf.extend_frame_range:
         scene.frame_end = max(scene.frame_end, *(take.last_frame for take in takes))
     for target in targets:
@@ -90,17 +89,20 @@ def write(scene: bpy.types.Scene, results: list[Result]) -> Outcome:
     if _alike(results):
         warnings.append("The variations differ in blinks, gaze and head alone: raise 'Variation' above 0 for other "
                         "performances.")
-    made = sum(len(mesh_io.existing_keys(thing)) - len(made_before[thing.name]) for thing in objects)
-    return Outcome(_summary(takes, results, made), list(dict.fromkeys(warnings)))
+    new = sum(len(mesh_io.existing_keys(thing)) - len(made_before[thing.name]) for thing in objects)
+    return Outcome(_summary(takes, results, new), list(dict.fromkeys(warnings)))
+
+
+def _shapes_of(result: Result) -> list[tuple[bpy.types.Object, Shapes]]:
+    """The shape keys to make on the head and on each part."""
+    made = (result.shapes, *result.shapes.parts)
+    return list(zip(parts.together(result.target), made, strict=False))
 
 
 def _write_one(scene: bpy.types.Scene, result: Result) -> tuple[keys.Take, list[str]]:
     target = result.target
     number = 1 + max((keys.take_settings(take).get("number", 0) for take in keys.takes_of(target)), default=0)
     made, driven, objects = result.motion, result.driven, parts.together(target)
-    for thing, shapes in zip(objects, (result.shapes, *result.shapes.parts), strict=False):
-        if shapes.names and not set(shapes.names) & set(mesh_io.existing_keys(thing)):  # an earlier take made them
-            mesh_io.make_keys(thing, shapes.names, shapes.deltas, shapes.basis)
     present = {name for thing in objects for name in mesh_io.existing_keys(thing)}
     turns = bones.turns(target, {shape: key for key, shape in result.drive.direct.items()})
     at_rest = bones.left_out(target, result.drive.direct)

@@ -58,6 +58,10 @@ class Notes:
         assert name in data.bl_rna.properties
         self.calls.append(("prop", name))
 
+    def prop_search(self, data: Any, name: str, searched: Any, items: str, **_: Any) -> None:
+        assert items in searched.bl_rna.properties
+        self.prop(data, name)
+
     def operator(self, name: str, **_: Any) -> SimpleNamespace:
         group, _, verb = name.partition(".")
         getattr(getattr(bpy.ops, group), verb).get_rna_type()
