@@ -118,7 +118,7 @@ def seal_corners(felt: np.ndarray, words: np.ndarray, contact: np.ndarray) -> np
 
 
 def press(felt: np.ndarray, words: np.ndarray, contact: np.ndarray) -> np.ndarray:
-    """(F,) mm by which the lips come nearer in a contact than the words have them, the more the feeling pulls at them."""
+    """(F,) mm by which lips come nearer in a contact than the words have them, the more the feeling pulls at them."""
     pull = np.abs(felt[:, _CORNERS] - words[:, _CORNERS]).sum(1)
     return PRESS_MM * contact * np.clip(pull / FULL_PULL, 0.0, 1.0)
 
