@@ -285,3 +285,22 @@ def test_the_panel_shows_bones_for_an_armature_and_frees_the_heads_slider(rigged
     head.lsf_bones.owner = None
     bpy.ops.lsf.animate()
     assert any("turns no bone" in str(value) for _, value in drawn(panel_edits.CLASSES[0]))
+
+
+def test_fbx_turns_the_bone_as_far_as_the_scene_does(rigged, head, tmp_path):
+    scene, path = bpy.context.scene, str(tmp_path / "head.fbx")
+
+    def widest(rig):
+        turns = []
+        for frame in range(1, 51):
+            scene.frame_set(frame)
+            turns.append(rig.pose.bones["Head"].matrix_basis.to_quaternion())
+        return max(math.degrees(turns[0].rotation_difference(turn).angle) for turn in turns)
+
+    wanted = widest(rigged)
+    assert bpy.ops.lsf.export_fbx(filepath=path) == {"FINISHED"}
+    before = set(scene.objects)
+    bpy.ops.import_scene.fbx(filepath=path)
+    fresh = next(thing for thing in set(scene.objects) - before if thing.type == "ARMATURE")
+    assert widest(fresh) == pytest.approx(wanted, abs=0.02)
+    assert wanted > 1
