@@ -16,7 +16,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper
 
-from . import fbx_check, fbx_shapes, keys, mesh_io, parts, strips
+from . import fbx_check, fbx_shapes, keys, landmarks, mesh_io, parts, strips
 from .report import Cure, Problem
 
 FBX_SETTINGS: dict[str, Any] = {
@@ -184,7 +184,8 @@ def described(found: fbx_check.Contents, scene: bpy.types.Scene) -> str:
 
 
 def belongings(target: bpy.types.Object, scene: bpy.types.Scene) -> list[bpy.types.Object]:
-    """The mesh, its parts, its parents, the children of them all, and the armatures that bend them: the character."""
+    """The mesh, its parts, its parents, the children of them all, and the armatures that bend them: the character.
+    Shown landmarks are no part of it."""
     root = target
     while root.parent is not None:
         root = root.parent
@@ -193,7 +194,8 @@ def belongings(target: bpy.types.Object, scene: bpy.types.Scene) -> list[bpy.typ
         found.append(target.lsf_bones.owner)
     for thing in list(found):
         found += [m.object for m in thing.modifiers if m.type == "ARMATURE" and m.object]
-    return [thing for thing in dict.fromkeys(found) if mesh_io.in_scene(thing, scene)]
+    return [thing for thing in dict.fromkeys(found)
+            if mesh_io.in_scene(thing, scene) and landmarks.NAME_TAG not in thing]
 
 
 def _range(target: bpy.types.Object) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from conftest import SPEECH, add_strip, error_of
 from test_mapper import points
 from test_panel import drawn
 
-from blender_addon import landmarks, mesh_io
+from blender_addon import fbx, landmarks, mesh_io
 
 
 @pytest.fixture
@@ -132,6 +132,32 @@ def test_a_doubtful_fit_is_flagged_with_its_region(ball_scene, ball):
     landmarks.show(ball, landmarks.fit(ball))
     assert {name: empty.show_name for name, empty in landmarks.shown(ball).items()} == {"chin": True, "nose_tip": False}
     assert mesh_io.existing_keys(ball) == []
+    assert fbx.belongings(ball, ball_scene) == [ball], "landmarks are not exported"
+
+
+def test_an_undo_takes_them_away(ball_scene, ball):
+    landmarks.keep(ball, kept_fit(0.9, []))
+    bpy.ops.ed.undo_push(message="before")
+    landmarks.show(ball, landmarks.fit(ball))
+    bpy.ops.ed.undo_push(message="shown")
+    assert len(landmarks.shown(ball)) == 2
+    bpy.ops.ed.undo()
+    assert landmarks.shown(bpy.data.objects["Ball"]) == {}
+
+
+def test_a_write_that_fails_leaves_remade_shape_keys_as_they_were(ball):
+    basis = np.array([v.co[:] for v in ball.data.vertices], np.float32)
+    mesh_io.make_keys(ball, ["jawOpen"], np.full((1, *basis.shape), 0.1, np.float32), basis)
+
+    def fail() -> None:
+        with mesh_io.keys_restored({ball: ["jawOpen", "jawLeft"]}):
+            mesh_io.make_keys(ball, ["jawOpen", "jawLeft"], np.full((2, *basis.shape), 0.3, np.float32), basis)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert mesh_io.untouched(ball) == mesh_io.existing_keys(ball) == ["jawOpen"]
+    np.testing.assert_allclose(points(ball.data.shape_keys.key_blocks["jawOpen"]), basis + 0.1, atol=1e-6)
 
 
 def test_why_landmarks_cannot_be_shown(scene, ball):
