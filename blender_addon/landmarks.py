@@ -223,8 +223,9 @@ def forget(target: bpy.types.Object) -> None:
 
 # ---------------------------------------------------------------- shape keys made from other landmarks
 def outdated(target: bpy.types.Object) -> bool:
-    """Whether our shape keys were made with other landmarks, or another area, than there are now."""
-    made = mesh_io.made_keys(target)
+    """Whether our shape keys were made with other landmarks, or another area, than there are now, and can be made anew:
+    on a library override that would be lost."""
+    made = mesh_io.made_keys(target) and target.data.override_library is None
     return bool(made) and str(target.data.shape_keys.get(MADE_WITH_TAG, "")) != wishes(target)
 
 
