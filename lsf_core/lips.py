@@ -83,11 +83,11 @@ PRESS_MM = 0.6
 """How much nearer the lips come in a contact under a feeling: its shapes do not leave every head's lips where they
 leave ICT's, and a slit of half a millimetre shows teeth."""
 
-FULL_PULL = 0.5
+FULL_PULL = 0.4
 """Sum of what a feeling adds to the lips' sides from which on they are pressed by all of PRESS_MM."""
 
-_CORNERS = [INDEX[name + side] for name in ("mouthFrown", "mouthLowerDown", "mouthStretch", "mouthUpperUp", "noseSneer")
-            for side in ("Left", "Right")] + [INDEX["jawForward"], INDEX["mouthShrugLower"]]
+_CORNERS = [INDEX[name + side] for name in ("mouthLowerDown", "mouthUpperUp", "noseSneer")
+            for side in ("Left", "Right")]
 _LIFTS = [INDEX[name + side] for name in ("mouthLowerDown", "mouthUpperUp") for side in ("Left", "Right")]
 _JAW, _CLOSE = INDEX["jawOpen"], INDEX["mouthClose"]
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 FEELING_SMOOTHING = 10.0
 """Frames, sigma: 0.2 s. A feeling that comes and goes faster is doubt, not acting."""
 
-SINK, BEAT = 20.0, 4.0
-"""Frames, sigma: how slowly a feeling sinks in pauses (0.4 s), how quickly it follows the voice (80 ms)."""
+SINK, BEAT = 20.0, 9.0
+"""Frames, sigma: how slowly a feeling sinks in pauses (0.4 s), how quickly it follows the voice (0.18 s)."""
 
 RESTING, ACCENT, ACCENT_DB = 0.4, 0.13, 6.0
 """Share of a feeling that sinks in a long pause; how much an accent ACCENT_DB above the mean adds."""
