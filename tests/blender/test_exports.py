@@ -153,7 +153,7 @@ class Gltf:
         return np.frombuffer(self.data, "<f4", accessor["count"] * width, start).reshape(accessor["count"], -1)
 
 
-@pytest.mark.skipif(bpy.app.version < (4, 3), reason="Blender 4.2 as a module crashes when it ends after any glTF export, "
+@pytest.mark.skipif(bpy.app.version < (4, 3), reason="Blender 4.2 as a module crashes as it ends after any glTF export, "
                                                      "of a plain cube without this add-on too")
 def test_gltf_carries_the_take(take, tmp_path):
     path = tmp_path / "a.gltf"
