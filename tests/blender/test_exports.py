@@ -153,8 +153,8 @@ class Gltf:
         return np.frombuffer(self.data, "<f4", accessor["count"] * width, start).reshape(accessor["count"], -1)
 
 
-@pytest.mark.skipif(bpy.app.version < (4, 3), reason="Blender 4.2 as a module crashes as it ends after any glTF export, "
-                                                     "of a plain cube without this add-on too")
+@pytest.mark.skipif(bpy.app.version < (4, 3),
+                    reason="Blender 4.2 as a module crashes as it ends after any glTF export, of a plain cube too")
 def test_gltf_carries_the_take(take, tmp_path):
     path = tmp_path / "a.gltf"
     bpy.ops.export_scene.gltf(filepath=str(path), export_format="GLTF_SEPARATE")
