@@ -86,8 +86,7 @@ leave ICT's, and a slit of half a millimetre shows teeth."""
 FULL_PULL = 0.4
 """Sum of what a feeling adds to the lips' sides from which on they are pressed by all of PRESS_MM."""
 
-_CORNERS = [INDEX[name + side] for name in ("mouthLowerDown", "mouthUpperUp", "noseSneer")
-            for side in ("Left", "Right")]
+_CORNERS = [INDEX[name + side] for name in ("mouthUpperUp", "noseSneer") for side in ("Left", "Right")]
 _LIFTS = [INDEX[name + side] for name in ("mouthLowerDown", "mouthUpperUp") for side in ("Left", "Right")]
 _JAW, _CLOSE = INDEX["jawOpen"], INDEX["mouthClose"]
 

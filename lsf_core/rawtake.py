@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 FEELING_SMOOTHING = 10.0
 """Frames, sigma: 0.2 s. A feeling that comes and goes faster is doubt, not acting."""
 
-SINK, BEAT = 20.0, 9.0
-"""Frames, sigma: how slowly a feeling sinks in pauses (0.4 s), how quickly it follows the voice (0.18 s)."""
+SINK, BEAT = 20.0, 20.0
+"""Frames, sigma: how slowly a feeling sinks in pauses (0.4 s), how quickly it follows the voice (0.4 s, a word)."""
 
-RESTING, ACCENT, ACCENT_DB = 0.4, 0.13, 6.0
+RESTING, ACCENT, ACCENT_DB = 0.4, 0.1, 6.0
 """Share of a feeling that sinks in a long pause; how much an accent ACCENT_DB above the mean adds."""
 
 FORMAT = 1
@@ -152,7 +152,7 @@ class RawTake:
 
 
 def swell(cues: SoundCues) -> Floats:
-    """(F,) factor on what a feeling adds, about 1 while someone speaks: it rises with loud syllables, as faces beat
+    """(F,) factor on what a feeling adds, about 1 while someone speaks: it rises with loud words, as faces beat
     time with the voice (Ekman 1979), and sinks in pauses. The smoothing above takes both out of the network's own."""
     spoken = gaussian(cues.voiced.astype(np.float64), SINK)
     if not cues.voiced.any():
