@@ -13,7 +13,7 @@ This package is everything that imports bpy. The network and the geometry live i
     keys          what a take is and bears                          takes       what can be done with takes
     edits         takes changed without the network                 presets     edits that are kept and shared
     compare       takes side by side                                fbx         export
-    *operators    buttons                                           panel*, preferences
+    *operators    buttons; button: what they share                  panel*, preferences
 """
 
 from __future__ import annotations

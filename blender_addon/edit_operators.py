@@ -10,6 +10,7 @@ from bpy.props import BoolProperty, PointerProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from . import edits, keys, presets
+from .button import Button
 from .report import Problem
 from .shared import arkit
 from .shared import edits as core
@@ -41,34 +42,15 @@ class LSFEdits(bpy.types.PropertyGroup):
     offset: edits.of_shape("offset", 0.0, -1.0, 1.0, "This is added to the shape's weight")
 
 
-class _OnEdits:
+class _OnEdits(Button):
     """An operator on the active take's edits: `work` does it."""
 
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
-    poll_message_set: Any  # set by Blender
-    report: Any
-
-    def work(self, context: bpy.types.Context, take: bpy.types.Action) -> None:
-        """Raises Problem."""
-        raise NotImplementedError
-
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        reason = None if bpy.app.background else edits.refusal(context)
-        if reason:
-            cls.poll_message_set(reason)
-        return not reason
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        return edits.refusal(context)
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            reason = edits.refusal(context)
-            if reason:
-                raise Problem(reason)
-            self.work(context, keys.active_take(context.scene.lsf.target))
-        except Problem as problem:
-            self.report({"ERROR"}, str(problem))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    def subject(self, context: bpy.types.Context) -> tuple[Any, ...]:
+        return context, keys.active_take(context.scene.lsf.target)
 
 
 class LSF_OT_apply_preset(_OnEdits, bpy.types.Operator):

@@ -24,6 +24,9 @@ from .order import Order
 from .report import Problem, describe, print_report
 from .shared import arkit, arrayfile, protocol
 
+BUSY = "A take is being made. Wait for it or cancel it."
+"""Why nothing else can be begun now, see `busy`."""
+
 STEPS = {"listen": "Reading the sound", "rig": "Reading the face", "animate": "Animating"}
 
 SHARES = {"listen": 0.0, "rig": 1.0, "animate": 1.0}

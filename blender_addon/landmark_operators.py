@@ -7,11 +7,10 @@ from typing import Any
 import bpy
 
 from . import job, landmarks, mesh_io, parts
+from .button import Button
 from .operators import RunsTask, engine_refusal
 from .preferences import engine_python
 from .report import Problem
-
-BUSY = "A take is being made. Wait for it or cancel it."
 
 
 class FaceFit(job.Task):
@@ -44,7 +43,7 @@ def show_refusal(context: bpy.types.Context) -> str | None:
     """Why the landmarks cannot be shown, or None."""
     target = context.scene.lsf.target
     if job.busy():
-        return BUSY
+        return job.BUSY
     reason = mesh_io.refusal(target, context.scene)
     return reason or parts.refusal(target, context.scene) or landmarks.refusal(target) or engine_refusal(context)
 
@@ -86,35 +85,16 @@ class LSF_OT_show_landmarks(RunsTask, bpy.types.Operator):
         return True
 
 
-class _OnLandmarks:
+class _OnLandmarks(Button):
     """An operator on the landmarks of the chosen mesh."""
-
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
-    poll_message_set: Any  # set by Blender
-    report: Any
 
     @classmethod
     def refusal(cls, context: bpy.types.Context) -> str | None:
         target = context.scene.lsf.target
-        return BUSY if job.busy() else mesh_io.refusal(target, context.scene)
+        return job.BUSY if job.busy() else mesh_io.refusal(target, context.scene)
 
-    def work(self, target: bpy.types.Object) -> None:
-        raise NotImplementedError
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        reason = None if bpy.app.background else cls.refusal(context)
-        if reason:
-            cls.poll_message_set(reason)
-        return not reason
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        reason = self.refusal(context)
-        if reason:
-            self.report({"ERROR"}, reason)
-            return {"CANCELLED"}
-        self.work(context.scene.lsf.target)
-        return {"FINISHED"}
+    def subject(self, context: bpy.types.Context) -> tuple[Any, ...]:
+        return (context.scene.lsf.target,)
 
 
 class LSF_OT_hide_landmarks(_OnLandmarks, bpy.types.Operator):
@@ -149,12 +129,4 @@ class LSF_OT_remove_landmarks(_OnLandmarks, bpy.types.Operator):
 
 CLASSES = (LSF_OT_show_landmarks, LSF_OT_hide_landmarks, LSF_OT_remove_landmarks)
 
-
-def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

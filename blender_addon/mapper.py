@@ -19,6 +19,7 @@ import numpy as np
 from bpy.props import CollectionProperty, EnumProperty, IntProperty, PointerProperty, StringProperty
 
 from . import compat, mesh_io
+from .button import Button
 from .report import Problem
 from .shared import arkit, key_names, key_solve
 
@@ -273,39 +274,15 @@ def assign(target: bpy.types.Object, convention: str = "") -> int:
     return len(found)
 
 
-class _OnKeys:
+class _OnKeys(Button):
     """An operator on the mapping of the chosen mesh: `work` does it and tells what was done."""
-
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
-    poll_message_set: Any  # set by Blender
-    report: Any
-
-    def work(self, target: bpy.types.Object) -> str:
-        """Raises Problem."""
-        raise NotImplementedError
 
     @classmethod
     def refusal(cls, context: bpy.types.Context) -> str | None:
         return refusal(context.scene.lsf.target, context.scene)
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        reason = None if bpy.app.background else cls.refusal(context)
-        if reason:
-            cls.poll_message_set(reason)
-        return not reason
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            reason = self.refusal(context)
-            if reason:
-                raise Problem(reason)
-            told = self.work(context.scene.lsf.target)
-        except Problem as problem:
-            self.report({"ERROR"}, str(problem))
-            return {"CANCELLED"}
-        self.report({"INFO"}, told)
-        return {"FINISHED"}
+    def subject(self, context: bpy.types.Context) -> tuple[Any, ...]:
+        return (context.scene.lsf.target,)
 
 
 class LSF_OT_map_keys(_OnKeys, bpy.types.Operator):

@@ -8,6 +8,7 @@ import bpy
 from bpy.props import BoolProperty
 
 from . import engine, job, keys, order
+from .button import Refusing
 from .order import Order, Pair
 from .preferences import engine_python
 from .report import Problem
@@ -39,7 +40,7 @@ def again_refusal(context: bpy.types.Context) -> str | None:
 def job_refusal(context: bpy.types.Context, pairs: list[Pair]) -> str | None:
     """Why no job can be started for these, or None."""
     if job.busy():
-        return "A take is being made. Wait for it or cancel it."
+        return job.BUSY
     return order.refusal(context, pairs) or engine_refusal(context)
 
 
@@ -54,19 +55,12 @@ def engine_refusal(context: bpy.types.Context) -> str | None:
     return None
 
 
-class RunsTask:
+class RunsTask(Refusing):
     """An operator that has the engine do something: blocking in scripts, modal in a window. Says what in `task`, and
     those that make takes in `orders`."""
 
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
-    poll_message_set: Any  # set by Blender
-    report: Any
-
     _timer: Any = None
-
-    @classmethod
-    def refusal(cls, context: bpy.types.Context) -> str | None:
-        raise NotImplementedError
 
     def orders(self, context: bpy.types.Context) -> list[Order]:
         """What takes to make. Raises Problem."""
@@ -75,15 +69,6 @@ class RunsTask:
     def task(self, context: bpy.types.Context) -> job.Task:
         """What to do, begun. Raises Problem."""
         return job.Job(context, lambda: engine_python(context), self.orders(context))
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if bpy.app.background:
-            return True  # a script gets the bare reason from execute, and finds it in scene.lsf.error
-        reason = cls.refusal(context)
-        if reason:
-            cls.poll_message_set(reason)
-        return not reason
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Block until the keys are written: scripts, tests, background mode."""
@@ -125,7 +110,7 @@ class RunsTask:
         settings.error = settings.warnings = settings.summary = ""
         try:
             if job.busy():
-                raise Problem("A take is being made. Wait for it or cancel it.")
+                raise Problem(job.BUSY)
             job.current = self.task(context)
         except Problem as problem:
             settings.error = str(problem)

@@ -147,12 +147,4 @@ def draw_message(layout: Any, text: str | None, icon: str, width: int = WRAP) ->
 
 CLASSES: tuple[type, ...] = (LSF_PT_view3d, LSF_PT_sequencer, *in_both_sidebars(_Options, "options"))
 
-
-def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

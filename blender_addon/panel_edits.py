@@ -122,12 +122,4 @@ def draw_hand_keys(layout: Any, context: bpy.types.Context, take: bpy.types.Acti
 CLASSES = in_both_sidebars(_Edits, "edits")
 MENUS = (LSF_MT_remove_preset, LSF_MT_presets)
 
-
-def register() -> None:
-    for cls in (*MENUS, *CLASSES):
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed((*MENUS, *CLASSES)):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory((*MENUS, *CLASSES))

@@ -31,12 +31,4 @@ class _Emotion(Section):
 
 CLASSES = in_both_sidebars(_Emotion, "emotion")
 
-
-def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -24,12 +24,4 @@ class _Engine(Section):
 
 CLASSES: tuple[type, ...] = in_both_sidebars(_Engine, "engine")
 
-
-def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -86,12 +86,4 @@ class _Keys(Section):
 CLASSES = (*in_both_sidebars(_Face, "face"), *in_both_sidebars(_Keys, "keys"))
 OTHERS = (LSF_UL_mapping, LSF_MT_mapping)
 
-
-def register() -> None:
-    for cls in (*OTHERS, *CLASSES):
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed((*OTHERS, *CLASSES)):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory((*OTHERS, *CLASSES))

@@ -91,12 +91,4 @@ class _Lines(Section):
 PANELS = in_both_sidebars(_Lines, "lines")
 CLASSES: tuple[type, ...] = (LSF_OT_add_lines, LSF_OT_remove_line, LSF_UL_lines, *PANELS)
 
-
-def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

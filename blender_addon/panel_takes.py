@@ -96,12 +96,4 @@ def draw_take(layout: Any, context: bpy.types.Context, take: bpy.types.Action) -
 CLASSES = in_both_sidebars(_Takes, "takes")
 OTHERS = (LSF_UL_takes, LSF_MT_take)
 
-
-def register() -> None:
-    for cls in (*OTHERS, *CLASSES):
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed((*OTHERS, *CLASSES)):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory((*OTHERS, *CLASSES))

@@ -14,7 +14,7 @@ from .report import Problem
 def _no_head(context: bpy.types.Context) -> str | None:
     """Why there is no head whose parts could be changed, or None."""
     if job.busy():
-        return "A take is being made. Wait for it or cancel it."
+        return job.BUSY
     return mesh_io.refusal(context.scene.lsf.target, context.scene)
 
 
@@ -120,12 +120,4 @@ def draw_bones(layout: Any, context: bpy.types.Context, target: bpy.types.Object
 PANELS = in_both_sidebars(_Targets, "targets")
 CLASSES: tuple[type, ...] = (LSF_OT_add_parts, LSF_OT_remove_part, LSF_UL_parts, *PANELS)
 
-
-def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -8,45 +8,28 @@ import bpy
 from bpy.props import IntProperty
 
 from . import compare, edits, keys, takes
+from .button import Button
 from .report import Problem
 
 
-class _OnTake:
+class _OnTake(Button):
     """An operator on the active take: `work` does it and tells what was done."""
-
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
-    poll_message_set: Any  # set by Blender
-    report: Any
-
-    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
-        """Raises Problem."""
-        raise NotImplementedError
 
     @classmethod
     def refusal(cls, context: bpy.types.Context) -> str | None:
         return takes.refusal(context)
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        reason = None if bpy.app.background else cls.refusal(context)
-        if reason:
-            cls.poll_message_set(reason)
-        return not reason
+    def subject(self, context: bpy.types.Context) -> tuple[Any, ...]:
+        target = context.scene.lsf.target
+        return context, target, keys.active_take(target)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        settings = context.scene.lsf
-        settings.error = ""
-        try:
-            reason = self.refusal(context)
-            if reason:
-                raise Problem(reason)
-            told = self.work(context, settings.target, keys.active_take(settings.target))
-        except Problem as problem:
-            settings.error = str(problem)
-            self.report({"ERROR"}, str(problem))
-            return {"CANCELLED"}
-        self.report({"INFO"}, told)
-        return {"FINISHED"}
+        context.scene.lsf.error = ""
+        return super().execute(context)
+
+    def failed(self, context: bpy.types.Context, problem: Problem) -> None:
+        context.scene.lsf.error = str(problem)
+        super().failed(context, problem)
 
 
 class LSF_OT_duplicate_take(_OnTake, bpy.types.Operator):
@@ -140,12 +123,4 @@ class LSF_OT_preview_emotions(_OnTake, bpy.types.Operator):
 CLASSES = (LSF_OT_duplicate_take, LSF_OT_delete_take, LSF_OT_push_take, LSF_OT_follow_strip, LSF_OT_compare_takes,
            LSF_OT_preview_emotions)
 
-
-def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .arkit import EMOTIONS
 from .audio import check_speech, voice_activity
+from .cues import CUE_RATE
 from .errors import AudioError, LSFError
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ MIN_SPOKEN = 0.5
 """Seconds. In the demo's first 0.6 s the network hears nearly the same feeling as in the whole of it (cosine 0.8), in
 its first 0.3 s it hears another one (0.3)."""
 
-RATE = 50.0
-
 AS_HEARD = Feeling()
 """As the clip's own voice feels."""
 
@@ -46,8 +45,8 @@ def spoken_frames(samples: NDArray[Any], name: str) -> NDArray[np.bool_]:
     """
     title = f"The emotion reference '{name}'" if name else "The emotion reference"
     check_speech(samples, title)
-    spoken = voice_activity(samples, RATE)
-    seconds = spoken.sum() / RATE
+    spoken = voice_activity(samples, CUE_RATE)
+    seconds = spoken.sum() / CUE_RATE
     if seconds < MIN_SPOKEN:
         raise AudioError(f"{title} holds {seconds:.2f} s of speech; a feeling is heard in {MIN_SPOKEN:g} s or more. "
                          "Choose a longer one.")
