@@ -85,15 +85,26 @@ def _parser() -> argparse.ArgumentParser:
     many = commands.add_parser(
         "animate-many",
         help="the lines of a table, with one load of the network; run again, it goes on where it stopped",
-        description="Columns of MANIFEST.csv: audio, output; optional: mesh, fps, seed, emotion_from, emotion_mix; "
-        "the options serve lines that leave them empty. Sound and mesh paths are relative to the table (or else to the "
-        "current folder), outputs to DIR. DIR/results.csv tells what became of each line. Exit status 1 if any failed.",
+        description="Columns of MANIFEST (.csv or .parquet): audio, output; optional: mesh, character, language, fps, "
+        "seed, emotion_from, emotion_mix, emotion_strength; the options serve lines that leave them empty. Sound and "
+        "mesh paths are relative to the table (or else to the current folder), outputs to DIR. DIR/results.csv tells "
+        "what became of each line. Exit status 1 if any failed. docs/many.md tells more.",
     )
-    many.add_argument("manifest", metavar="MANIFEST.csv")
+    many.add_argument("manifest", metavar="MANIFEST")
     many.add_argument("--out", required=True, metavar="DIR")
     many.add_argument("--fps", type=_rate, default=30.0, help="where the line says none (default 30)")
     many.add_argument("--seed", type=int, default=0, help="where the line says none (default 0)")
+    many.add_argument("--characters", metavar="FILE", help="a table (.csv, .parquet) with the columns character and "
+                      "mesh, for lines that name a character")
+    many.add_argument("--format", choices=("npz", "csv"), default="npz", help="of outputs without such a suffix: npz "
+                      "(default), or csv in the layout of Live Link Face, which engines import")
+    many.add_argument("--results", choices=("csv", "parquet"), help="kind of the table of results (default: that of "
+                      "MANIFEST)")
     many.add_argument("--overwrite", action="store_true", help="make finished outputs again")
+    many.add_argument("--ray", metavar="ADDRESS", help="make the lines on a Ray cluster: auto on one of its machines, "
+                      "HOST:PORT, or local for one of this machine alone; all paths on a file system that all share")
+    many.add_argument("--cores", type=_whole, metavar="N", help="CPU cores of each network in the cluster (default 2; "
+                      "with graphics cards, each one's share of the cores)")
     _add_network_options(many)
     many.set_defaults(run=_animate_many)
 
@@ -192,7 +203,7 @@ def _rig(options: argparse.Namespace) -> int:
 
 
 def _animate_many(options: argparse.Namespace) -> int:
-    from .batch import Settings, animate_many
+    from .many import Settings, animate_many
 
     settings = Settings(
         fps=options.fps,
@@ -204,8 +215,15 @@ def _animate_many(options: argparse.Namespace) -> int:
         emotion_from=os.path.abspath(options.emotion_from) if options.emotion_from else "",
         emotion_mix=options.emotion_mix or "",
         overwrite=options.overwrite,
+        format=options.format,
+        characters=options.characters,
+        results=options.results,
     )
-    return animate_many(options.manifest, options.out, settings)
+    if not options.ray:
+        return animate_many(options.manifest, options.out, settings)
+    from .many.cluster import on_ray
+
+    return animate_many(options.manifest, options.out, settings, on_ray(options.ray, options.cores))
 
 
 def _edits(options: argparse.Namespace) -> EditSettings:
@@ -275,6 +293,13 @@ def _rate(text: str) -> float:
     if value >= MAX_FPS:
         raise argparse.ArgumentTypeError(f"{text} frames per second is a mistake; give less than {MAX_FPS:g}")
     return value
+
+
+def _whole(text: str) -> int:
+    value = _positive(text)
+    if not value.is_integer():
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number")
+    return int(value)
 
 
 def _not_negative(text: str) -> float:
