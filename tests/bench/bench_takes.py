@@ -63,7 +63,7 @@ def repeated(raw: Any, times: int) -> Any:
     cues = raw.cues
     longer = (np.tile(part, times) for part in (cues.voiced, cues.loudness, cues.pitch))
     return rawtake.RawTake(np.tile(raw.neutral, (times, 1)), np.tile(raw.emotional, (times, 1)),
-                           type(cues)(*longer, cues.rate))
+                           type(cues)(*longer, cues.seconds * times, cues.rate))
 
 
 def exactness(raw: Any) -> None:

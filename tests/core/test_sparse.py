@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lsf_core.arkit import ARKIT_NAMES, INDEX
+from lsf_core.filters import gaussian
 from lsf_core.lips import GAP_ROW
 from lsf_core.motion import Motion
 from lsf_core.sparse import TOLERANCE, TOLERANCE_MM, between, exact_keys, face_probes, sparse_keys
@@ -74,6 +75,27 @@ def test_the_millimetres_bind_where_the_weights_would_not():
     assert tight[:, INDEX["jawOpen"]].sum() > loose[:, INDEX["jawOpen"]].sum()
     off = between(motion.weights, loose) - motion.weights
     assert np.linalg.norm(np.tensordot(off, face_probes(), axes=1), axis=2).max() > TOLERANCE_MM
+
+
+def test_hardly_a_key_is_left_that_the_others_can_do_without():
+    weights = 0.5 + 0.2 * gaussian(np.random.default_rng(4).standard_normal((400, 6)), 6.0) * 4
+    keys = sparse_keys(weights)
+    needless = 0
+    for inner, curve in np.argwhere(keys[1:-1]):
+        fewer = keys[:, [curve]].copy()
+        fewer[inner + 1] = False
+        off = np.abs(between(weights[:, [curve]], fewer) - weights[:, [curve]]).max()
+        needless += off <= TOLERANCE
+    assert keys.sum() > 100
+    assert needless * 25 <= keys.sum()
+
+
+def test_keys_that_must_be_there_are_not_thinned_out():
+    weights = np.linspace(0.2, 0.8, 200)[:, None] * np.ones((1, 3))
+    keep = np.random.default_rng(0).random(weights.shape) < 0.2
+    keys = sparse_keys(weights, keep)
+    assert keys[keep].all()
+    assert sparse_keys(weights).sum() < keep.sum() / 4
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
