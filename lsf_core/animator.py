@@ -3,54 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .arkit import EMOTIONS, IDENTITY_DIM
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .checkpoint import load_checkpoint
+from .cues import SoundCues
 from .device import pick_device
 from .edits import EditSettings, edit_settings
 from .feeling import AS_HEARD, Feeling, emotion_shares, spoken_frames
+from .graphs import Graphs
+from .hearing import Hearing
 from .motion import Motion
 from .network import LSFNetwork
 from .rawtake import RawTake
 from .sampling import gumbel_noise, mean_draw, varied
-from .speech import SAMPLES_PER_FRAME, SpeechEncoder, SpeechFeatures
+from .speech import SAMPLES_PER_FRAME, SpeechEncoder
+from .windows import OVERLAP, WINDOW, OverlapAdd, batches, cut, cut_windows, feature_frames, window_starts
+
+__all__ = ["DEFAULT_CHECKPOINT", "OVERLAP", "WINDOW", "Animator", "cut", "feature_frames", "load_model",
+           "window_starts"]
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "lsf-animation.safetensors"
 
-WINDOW = 400                 # frames: 8 s, longer than any window the network was trained on is of no use
-OVERLAP = 100                # frames: 2 s, over which neighbouring windows are cross-faded
 WINDOWS_PER_BATCH = 8        # bounds memory whatever the clip's length
+GRAPH_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+"""Batches of full windows that are recorded as CUDA graphs; others are filled up to the next of them. The largest stays
+under 1 GiB."""
 
 Progress = Callable[[float, str], None]
 Sound = str | Path | tuple[np.ndarray, int]
 """A sound file, or float mono samples and their rate."""
 
 
-def load_model(path: str | Path | None = None, device: str = "auto") -> Animator:
+def load_model(path: str | Path | None = None, device: str = "auto", half: bool | None = None) -> Animator:
     """The animator of a checkpoint; None is the one that ships.
 
-    device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". Raises ModelError if the device
-    asked for is not there or the checkpoint is not readable.
+    device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". half: the network in half
+    precision; None: on CUDA, where that pays. Raises ModelError if the device asked for is not there or the checkpoint
+    is not readable.
     """
     where = pick_device(device)
     checkpoint = load_checkpoint(path or DEFAULT_CHECKPOINT, where)
-    return Animator(checkpoint.speech, checkpoint.network, where, checkpoint.about)
+    return Animator(checkpoint.speech, checkpoint.network, where, checkpoint.about, half)
 
 
 class Animator:
-    """A loaded network. Animating changes nothing in it: one animator serves any number of clips and faces."""
+    """A loaded network. Animating changes nothing in it: one animator serves any number of clips and faces.
+
+    In half precision the weights of its products and convolutions are kept as float16 and run so; mel energies, norms
+    and the choice of codes stay in single precision. docs/performance.md tells how far that moves the face.
+    """
 
     def __init__(self, speech: SpeechEncoder, network: LSFNetwork, device: torch.device,
-                 about: dict[str, Any] | None = None) -> None:
+                 about: dict[str, Any] | None = None, half: bool | None = None) -> None:
         self.speech, self.network, self.device = speech.eval(), network.eval(), device
         self.about = about or {}
+        self.half = device.type == "cuda" if half is None else half
+        if self.half:
+            for part in (*speech.modules(), *network.modules()):
+                if isinstance(part, (nn.Linear, nn.Conv1d)):
+                    part.half()
+        self.graphs = Graphs(self._plain_window) if device.type == "cuda" else None
 
     def animate(self, audio: str | Path | np.ndarray, sample_rate: int | None = None, *,
                 mesh: str | Path | tuple[np.ndarray, Any] | None = None, identity: np.ndarray | None = None,
@@ -105,18 +125,20 @@ class Animator:
         """
         samples = read_samples(sound) if isinstance(sound, (str, Path)) else read_samples(*sound)
         spoken = spoken_frames(samples, name or (str(sound) if isinstance(sound, (str, Path)) else ""))
+        audio = sound_tensor(samples, self.device)
         frames = len(spoken)
-        total, count = torch.zeros(self.network.config.width, device=self.device), 0.0
+        total, count = torch.zeros((), device=self.device), 0.0
         starts = window_starts(frames)
         for done, start in enumerate(starts):
             if progress is not None:
                 progress(0.0, f"Hearing the emotion reference, {done} of {len(starts)} windows")
             length = min(WINDOW, frames - start)
-            features = self.speech(cut(samples, start, length)[None].to(self.device))
             said = torch.from_numpy(spoken[start:start + length]).to(total)
-            total += said @ self.network.emotion(features.emotion, None)[0]
+            with self._precision():
+                heard = self.network.evidence(self.speech(cut(audio, start, length)[None]).emotion)[0]
+            total = total + said @ heard.float()
             count += float(said.sum())
-        return (total / count).cpu().numpy()
+        return self.network.felt(total / count).cpu().numpy()
 
     @torch.inference_mode()
     def raw_weights(self, clips: Sequence[np.ndarray], identities: np.ndarray, seeds: Sequence[int],
@@ -127,116 +149,101 @@ class Animator:
 
         Every clip is cut into windows of 8 s; windows of one length share a batch, whichever clip they are from.
         """
-        feelings = feelings or [AS_HEARD] * len(clips)
-        pieces = [(c, start, min(WINDOW, feature_frames(clip) - start))
-                  for c, clip in enumerate(clips) for start in window_starts(feature_frames(clip))]
-        pieces.sort(key=lambda piece: -piece[2])
-        sums = [Accumulator(feature_frames(clip)) for clip in clips]
+        sounds = [sound_tensor(clip, self.device) for clip in clips]
+        hearing = [Hearing(sound) for sound in sounds]
+        made = self.deliveries(sounds, identities, seeds, temperature, progress, feelings)
+        # On a graphics card all is only begun so far: the cues are made of what was heard while the network runs.
+        cues = [heard.cues() for heard in hearing]
+        return [raw_take_of(d.cpu().numpy(), c) for d, c in zip(made, cues, strict=True)]
+
+    @torch.inference_mode()
+    def deliveries(self, sounds: Sequence[Tensor], identities: np.ndarray, seeds: Sequence[int] = (),
+                   temperature: float = 0.0, progress: Progress | None = None,
+                   feelings: Sequence[Feeling] | None = None) -> list[Tensor]:
+        """What the network makes of sounds (N,) float32 on its device: of each (D, F, 52) at 50 Hz, there too, see
+        `raw_take_of`. Other arguments as in `raw_weights`; seeds are needed where temperature > 0."""
+        feelings = feelings or [AS_HEARD] * len(sounds)
+        frames = [feature_frames(sound) for sound in sounds]
+        faces = torch.as_tensor(np.asarray(identities), dtype=torch.float32).to(self.device)
+        pieces, sums = cut_windows(frames), OverlapAdd(frames, self.device)
+        plain = temperature == 0 and all(feeling.is_as_heard for feeling in feelings)
         done = 0
-        while done < len(pieces):
-            length = pieces[done][2]
-            batch = [p for p in pieces[done:done + WINDOWS_PER_BATCH] if p[2] == length]
-            audio = torch.stack([cut(clips[c], start, length) for c, start, _ in batch]).to(self.device)
-            identity = torch.as_tensor(identities[[c for c, *_ in batch]], dtype=torch.float32, device=self.device)
-            gumbel = None
-            if temperature > 0:
-                gumbel = torch.stack([gumbel_noise(seeds[c], start, length, self.network)
-                                      for c, start, _ in batch]).to(self.device)
-            made = self._window(self.speech(audio), identity, [feelings[c] for c, *_ in batch], temperature, gumbel)
-            for (c, start, _), deliveries in zip(batch, made, strict=True):
-                sums[c].add(start, deliveries)
+        for batch in batches(pieces, GRAPH_BATCHES[-1] if plain and self.graphs else WINDOWS_PER_BATCH):
+            audio = torch.stack([cut(sounds[p.clip], p.start, p.length) for p in batch])
+            identity = faces[torch.tensor([p.clip for p in batch], device=self.device)]
+            if plain:
+                made = self._plain_batch(audio, identity)
+            else:
+                gumbel = None
+                if temperature > 0:
+                    gumbel = torch.stack([gumbel_noise(seeds[p.clip], p.start, p.length, self.network) for p in batch])
+                    gumbel = gumbel.to(self.device)
+                made = self._window(audio, identity, [feelings[p.clip] for p in batch], temperature, gumbel)
+            sums.add(batch, made)
             done += len(batch)
             if progress is not None:
                 progress(done / len(pieces), f"Animating, {done} of {len(pieces)} windows")
-        return [raw_take_of(s.result(), clip) for s, clip in zip(sums, clips, strict=True)]
+        return [sums.clip(number) for number in range(len(sounds))]
 
-    def _window(self, features: SpeechFeatures, identity: Tensor, feelings: Sequence[Feeling], temperature: float,
-                gumbel: Tensor | None) -> np.ndarray:
-        """Deliveries of a batch of windows, (B, D, T, 52): neutral and as felt, see `raw_take_of`."""
-        count, network, prior = len(identity), self.network, self.network.prior
-        feel = torch.arange(2 * count, device=self.device) >= count
+    def _plain_batch(self, audio: Tensor, identity: Tensor) -> Tensor:
+        """`_plain_window`, on CUDA as a recorded graph where this shape was recorded or is worth it. (B, T, 2, 52), to
+        be used before the next call."""
+        if self.graphs is None:
+            return self._plain_window(audio, identity)
+        count, full = len(audio), audio.shape[1] == WINDOW * SAMPLES_PER_FRAME
+        if full:
+            missing = next(size for size in GRAPH_BATCHES if size >= count) - count
+            audio, identity = (nn.functional.pad(x, (0, 0, 0, missing)) for x in (audio, identity))
+        return self.graphs(audio, identity, at_once=full)[:count]
+
+    def _plain_window(self, audio: Tensor, identity: Tensor) -> Tensor:
+        """Deliveries of windows that feel as they are heard and take the likeliest codes."""
+        return self._window(audio, identity)
+
+    def _window(self, audio: Tensor, identity: Tensor, feelings: Sequence[Feeling] = (), temperature: float = 0.0,
+                gumbel: Tensor | None = None) -> Tensor:
+        """Deliveries (B, T, D, 52) float32 of windows of sound (B, N): neutral and as felt, see `raw_take_of`."""
+        network, prior = self.network, self.network.prior
         asked: dict[str, Tensor] = {}
-        if any(f.reference is not None for f in feelings):
-            emotion = network.heard(features)
-            for row, feeling in enumerate(feelings):
-                if feeling.reference is not None:
-                    emotion[row] = torch.as_tensor(feeling.reference, device=self.device)
-            asked["emotion"] = emotion.repeat(2, 1, 1)
-        if any(f.shares is not None for f in feelings):
-            none = np.zeros(len(EMOTIONS), np.float32)
-            shares = np.stack([none if f.shares is None else f.shares for f in feelings])
-            asked["mix"] = torch.from_numpy(shares).to(self.device).repeat(2, 1)
-        twice = SpeechFeatures(features.articulation.repeat(2, 1, 1), features.emotion.repeat(2, 1, 1))
-        latent = network.latent(twice, identity.repeat(2, 1), feel=feel, **asked)
-        latents = [prior.quantise(latent)]
-        if gumbel is not None:
-            latents.append(prior.quantise(latent, temperature, gumbel.repeat(2, 1, 1, 1)))
-            latents.append(mean_draw(prior, latent, temperature))
-        parts = [part for made in latents for part in prior.decode(made).float().split(count)]
-        return torch.stack(parts, 1).cpu().numpy()
+        with self._precision():
+            features = self.speech(audio)
+            if any(f.reference is not None for f in feelings):
+                asked["emotion"] = network.heard(features)
+                for row, feeling in enumerate(feelings):
+                    if feeling.reference is not None:
+                        asked["emotion"][row] = torch.as_tensor(feeling.reference, device=self.device)
+            if any(f.shares is not None for f in feelings):
+                none = np.zeros(len(EMOTIONS), np.float32)
+                shares = np.stack([none if f.shares is None else f.shares for f in feelings])
+                asked["mix"] = torch.from_numpy(shares).to(self.device)
+            latent = network.deliveries(features, identity, **asked).float()
+            latents = [prior.quantise(latent)]
+            if gumbel is not None:
+                latents.append(prior.quantise(latent, temperature, gumbel.repeat(2, 1, 1, 1)))
+                latents.append(mean_draw(prior, latent, temperature))
+            parts = [part for made in latents for part in prior.decode(made).float().split(len(identity))]
+        return torch.stack(parts, 2)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """What the network's parts run in. The weights are float16 already: there is nothing to cache."""
+        if not self.half:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.float16, cache_enabled=False)
 
 
-class Accumulator:
-    """Overlap-add of windows. Each window fades in and out over OVERLAP frames; the sum of fades is divided out:
-
-        window 0   ________________
-                                   \\________
-        window 1                   /        ________________
-    """
-
-    def __init__(self, frames: int) -> None:
-        self.total: np.ndarray | None = None
-        self.weight = np.zeros((frames, 1), np.float64)
-
-    def add(self, start: int, deliveries: np.ndarray) -> None:
-        """Lay a window's deliveries (D, T, 52) over frames `start` .. `start` + T."""
-        count, length, shapes = deliveries.shape
-        frames = len(self.weight)
-        if self.total is None:
-            self.total = np.zeros((count, frames, shapes), np.float64)
-        fade = np.ones(length)
-        ramp = (np.arange(OVERLAP) + 1) / (OVERLAP + 1)
-        if start > 0:
-            fade[:OVERLAP] = ramp
-        if start + length < frames:
-            fade[-OVERLAP:] = ramp[::-1]
-        where = slice(start, start + length)
-        self.total[:, where] += deliveries * fade[:, None]
-        self.weight[where] += fade[:, None]
-
-    def result(self) -> np.ndarray:
-        """(D, frames, 52) float32: the deliveries of the whole clip."""
-        assert self.total is not None, "every clip has a window"
-        return (self.total / self.weight).astype(np.float32)
-
-
-def raw_take_of(deliveries: np.ndarray, samples: np.ndarray) -> RawTake:
+def raw_take_of(deliveries: np.ndarray, cues: SoundCues) -> RawTake:
     """The take of a clip's deliveries (D, F, 52): neutral and felt; where it is sampled, both as drawn and as their
     mean draw, too."""
     neutral, felt = deliveries[:2]
     if len(deliveries) > 2:
         neutral, felt = varied(*deliveries[::2]), varied(*deliveries[1::2])
-    return RawTake.of(neutral, felt, samples)
+    return RawTake(neutral, felt, cues)
 
 
-def feature_frames(samples: np.ndarray) -> int:
-    """Frames at 50 Hz that cover the samples."""
-    return max(1, -(-len(samples) // SAMPLES_PER_FRAME))
-
-
-def window_starts(frames: int) -> list[int]:
-    """First frames of the windows. The last one ends with the clip, so that every window but that of a short clip is
-    full and no window sees padding; it may overlap its neighbour by more than OVERLAP."""
-    if frames <= WINDOW:
-        return [0]
-    starts = list(range(0, frames - WINDOW, WINDOW - OVERLAP))
-    return [*starts, frames - WINDOW]
-
-
-def cut(samples: np.ndarray, start: int, length: int) -> Tensor:
-    """`length` frames of samples from frame `start`; the clip's last frame is filled up with zeros."""
-    piece = samples[start * SAMPLES_PER_FRAME:(start + length) * SAMPLES_PER_FRAME]
-    return torch.from_numpy(np.pad(piece, (0, length * SAMPLES_PER_FRAME - len(piece))).astype(np.float32))
+def sound_tensor(samples: np.ndarray, device: torch.device) -> Tensor:
+    """Samples (N,) as float32 on the device; on the CPU the array itself where it can be."""
+    samples = np.require(samples, np.float32, ["C", "W"])
+    return torch.from_numpy(samples).to(device)
 
 
 def read_samples(audio: str | Path | np.ndarray, sample_rate: int | None = None) -> np.ndarray:

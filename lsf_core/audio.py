@@ -134,7 +134,11 @@ def voice_activity(audio: Samples, rate: float = 50.0) -> NDArray[np.bool_]:
     words) are filled, bursts under 0.06 s (clicks) dropped, and each stretch is held on for 0.1 s (hangover: final
     consonants are weak) and begun 0.04 s early. A steady noise counts as speech: there is nothing to tell them apart.
     """
-    level = loudness_db(audio, rate)
+    return voiced_frames(loudness_db(audio, rate), rate)
+
+
+def voiced_frames(level: Samples, rate: float) -> NDArray[np.bool_]:
+    """`voice_activity` of a sound with this loudness (T,) in dB at `rate`."""
     if not len(level):
         return np.zeros(0, bool)
     noise, speech = np.percentile(level, [10, 95])

@@ -29,9 +29,9 @@ TENTHS = np.float32(10)
 LOWEST_HZ, HIGHEST_HZ = 65.0, 500.0
 """Voices that are looked for: a deep man's to a child's, raised."""
 
-_WINDOW = 512  # samples at 8 kHz, 64 ms: four periods of the lowest voice
-_VOICED = 0.5  # correlation of the sound with itself a period later, from which on it is a voice
-_OCTAVE = 0.85  # a shorter period is taken where it correlates at least this share as well as the best one
+PITCH_WINDOW = 512  # samples at 8 kHz, 64 ms: four periods of the lowest voice
+VOICED = 0.5  # correlation of the sound with itself a period later, from which on it is a voice
+OCTAVE = 0.85  # a shorter period is taken where it correlates at least this share as well as the best one
 _BLOCK = 1024  # frames at a time, so that memory stays small on an hour of sound
 
 
@@ -100,7 +100,7 @@ def listen(samples: Floats, frames: int) -> SoundCues:
     """
 
     def fitted(values: NDArray) -> NDArray:
-        values = values if values.dtype == bool else np.round(values * TENTHS) / TENTHS
+        values = values if values.dtype == bool else rounded(values)
         return np.pad(values[:frames], (0, max(0, frames - len(values))), mode="edge")
 
     voiced = fitted(voice_activity(samples, CUE_RATE))
@@ -118,23 +118,38 @@ def pitch_hz(samples: Floats, where: NDArray[np.bool_]) -> Floats:
     even = len(samples) // 2 * 2
     halved = np.asarray(samples[:even], np.float32).reshape(-1, 2).mean(axis=1)
     step = SAMPLE_RATE // 2
-    window, size = np.hanning(_WINDOW).astype(np.float32), 2 * _WINDOW
+    window, size = np.hanning(PITCH_WINDOW).astype(np.float32), 2 * PITCH_WINDOW
     own = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)
     shortest, longest = int(step / HIGHEST_HZ), int(step / LOWEST_HZ)
     norm = (own / own[0])[: longest + 2].astype(np.float32)
-    padded = np.pad(halved, (_WINDOW // 2, _WINDOW))
+    padded = np.pad(halved, (PITCH_WINDOW // 2, PITCH_WINDOW))
     frames = np.flatnonzero(where)
     pitch = np.zeros(len(where), np.float32)
     for block in np.split(frames, range(_BLOCK, len(frames), _BLOCK)):
         first = np.round(block * (step / CUE_RATE)).astype(np.int64)
-        rows = padded[np.minimum(first, len(halved))[:, None] + np.arange(_WINDOW)] * window
+        rows = padded[np.minimum(first, len(halved))[:, None] + np.arange(PITCH_WINDOW)] * window
         power = np.fft.irfft(np.abs(np.fft.rfft(rows, size)) ** 2)[:, : longest + 2]
         curve = power / np.maximum(power[:, :1], 1e-9) / norm
         inside = curve[:, shortest:-1]
         peaks = (inside >= curve[:, shortest - 1 : -2]) & (inside >= curve[:, shortest + 1 :])
         height = np.where(peaks, inside, 0.0)
         best = height.max(axis=1)
-        lag = (height >= _OCTAVE * best[:, None]).argmax(axis=1) + shortest
-        pitch[block] = np.where(best > _VOICED, step / lag, 0.0)
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(pitch, 2, mode="edge"), 5)
-    return np.median(around, axis=1).astype(np.float32)
+        lag = (height >= OCTAVE * best[:, None]).argmax(axis=1) + shortest
+        pitch[block] = np.where(best > VOICED, step / lag, 0.0)
+    return median_of_five(pitch)
+
+
+def median_of_five(values: Floats) -> Floats:
+    """The median of each value (F,) and its two neighbours on either side, the ends held.
+
+    Of two pairs the lower low and the higher high cannot be it; it is the middle one of the other two and the fifth.
+    """
+    a, b, c, d, e = np.lib.stride_tricks.sliding_window_view(np.pad(values, 2, mode="edge"), 5).T
+    low = np.maximum(np.minimum(a, b), np.minimum(c, d))
+    high = np.minimum(np.maximum(a, b), np.maximum(c, d))
+    return np.maximum(np.minimum(low, high), np.minimum(np.maximum(low, high), e)).astype(np.float32)
+
+
+def rounded(values: Floats) -> Floats:
+    """To a tenth of a dB or a Hz, as files hold them."""
+    return (np.round(values * TENTHS) / TENTHS).astype(np.float32)

@@ -29,6 +29,11 @@ class Feeling:
     reference: NDArray[Any] | None = None
     shares: NDArray[Any] | None = None
 
+    @property
+    def is_as_heard(self) -> bool:
+        """Whether nothing but the clip's own voice decides."""
+        return self.reference is None and self.shares is None
+
 
 MIN_SPOKEN = 0.5
 """Seconds. In the demo's first 0.6 s the network hears nearly the same feeling as in the whole of it (cosine 0.8), in

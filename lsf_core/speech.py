@@ -111,9 +111,12 @@ class SpeechEncoder(nn.Module):
                               torch.cat([states[i] for i in self.config.emotion_layers], -1))
 
     def log_mel(self, audio: Tensor) -> Tensor:
-        """Whisper's input (B, 80, 2 T): log10 mel energies, floored 8 below the maximum (Radford et al. 2022)."""
-        spectrum = torch.stft(audio.float(), N_FFT, HOP_LENGTH, window=self.window, center=True, return_complex=True)
-        mel = self.mel_bank.T @ spectrum[..., :-1].abs().square()
+        """Whisper's input (B, 80, 2 T): log10 mel energies, floored 8 below the maximum (Radford et al. 2022). In
+        single precision whatever the rest runs in: energies of quiet and loud sounds are ten powers of ten apart."""
+        with torch.autocast(audio.device.type, enabled=False):
+            spectrum = torch.stft(audio.float(), N_FFT, HOP_LENGTH, window=self.window, center=True,
+                                  return_complex=True)
+            mel = self.mel_bank.T @ spectrum[..., :-1].abs().square()
         log = mel.clamp_min(1e-10).log10()
         log = torch.maximum(log, log.amax((1, 2), keepdim=True) - 8.0)
         return (log + 4.0) / 4.0

@@ -98,9 +98,24 @@ class LSFNetwork(nn.Module):
         mix (B, len(EMOTIONS)): shares, of a sum up to 1, that the anchors take of the emotion; the rest is as heard.
         emotion (B, T, width): in place of what is `heard` in the features.
         """
-        c = self.config
         motion = self.articulation(features.articulation, mask)
         emotion = self.heard(features, mask) if emotion is None else emotion
+        return self._fused(motion, emotion, identity, mask, feel, mix)
+
+    def deliveries(self, features: SpeechFeatures, identity: Tensor, mix: Tensor | None = None,
+                   emotion: Tensor | None = None) -> Tensor:
+        """Predicted latents (2 B, T, L) of both deliveries of each clip: B neutral ones, then B as they feel. As
+        `latent` gives them, with what both have in common, the features' streams, made once."""
+        motion = self.articulation(features.articulation, None)
+        emotion = self.heard(features) if emotion is None else emotion
+        feel = torch.arange(2 * len(motion), device=motion.device) >= len(motion)
+        return self._fused(motion.repeat(2, 1, 1), emotion.repeat(2, 1, 1), identity.repeat(2, 1), None, feel,
+                           None if mix is None else mix.repeat(2, 1))
+
+    def _fused(self, motion: Tensor, emotion: Tensor, identity: Tensor, mask: Tensor | None, feel: bool | Tensor,
+               mix: Tensor | None) -> Tensor:
+        """The latent of a motion stream and the emotion as it is heard, both (B, T, width)."""
+        c = self.config
         if mix is not None:
             heard = 1 - mix.sum(-1, keepdim=True)
             emotion = heard[..., None] * emotion + (mix @ self.anchors)[:, None]

@@ -58,11 +58,13 @@ class MotionPrior(nn.Module):
         return self.quantise(self.encoder(motion))
 
     def distances(self, latent: Tensor) -> Tensor:
-        """Squared distances (B, T, groups, codes) from a latent to every code of its group."""
+        """Squared distances (B, T, groups, codes) from a latent to every code of its group, in single precision
+        whatever the rest runs in: two codes are often about as near."""
         grouped = latent.unflatten(-1, (self.config.groups, -1)).float()
         book = self.quantiser.codebook.float()                                     # (groups, codes, code_dim)
-        return (grouped.square().sum(-1)[..., None] - 2 * torch.einsum("btgd,gcd->btgc", grouped, book)
-                + book.square().sum(-1))
+        with torch.autocast(latent.device.type, enabled=False):
+            across = torch.einsum("btgd,gcd->btgc", grouped, book)
+        return grouped.square().sum(-1)[..., None] - 2 * across + book.square().sum(-1)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Code indices (B, T, groups) -> latent (B, T, L)."""
@@ -76,12 +78,25 @@ class MotionPrior(nn.Module):
         softmax (Maddison et al. 2014), and the caller decides over which frames one draw is held.
         Gradients pass straight through to `latent`.
         """
-        score = -self.distances(latent.detach())
         if temperature > 0:
             if gumbel is None:
                 raise ValueError("temperature > 0 needs gumbel noise")
-            score = score / temperature + gumbel
-        return latent + (self.lookup(score.argmax(-1)) - latent).detach()
+            indices = (gumbel - self.distances(latent.detach()) / temperature).argmax(-1)
+        else:
+            indices = self.nearest(latent.detach())
+        return latent + (self.lookup(indices) - latent).detach()
+
+    def nearest(self, latent: Tensor) -> Tensor:
+        """The nearest code (B, T, groups) of each group of a latent (B, T, L).
+
+        |x - c|^2 = |x|^2 - 2 (x . c - |c|^2 / 2), and |x|^2 is the same for all codes: one product a group, with
+        nothing of the size of all distances beside it.
+        """
+        book = self.quantiser.codebook.float()
+        grouped = latent.float().flatten(0, 1).unflatten(-1, (self.config.groups, -1)).transpose(0, 1)
+        with torch.autocast(latent.device.type, enabled=False):
+            score = torch.baddbmm(-0.5 * book.square().sum(-1)[:, None], grouped, book.transpose(1, 2))
+        return score.argmax(-1).T.unflatten(0, latent.shape[:2])
 
     def decode(self, latent: Tensor, mask: Tensor | None = None) -> Tensor:
         """Quantised latent (B, T, L) -> motion (B, T, D); not yet clipped to [0, 1]."""
