@@ -37,10 +37,11 @@ class MotionPrior(nn.Module):
         super().__init__()
         self.config = c = config
         self.encoder = MotionStack(c, c.motion_dim, c.latent_dim, c.encoder_blocks) if with_encoder else None
+        # The library's own exchange between processes does not know several codebooks: training/loop.py copies them.
         self.quantiser = VectorQuantize(
             dim=c.latent_dim, heads=c.groups, codebook_dim=c.code_dim, codebook_size=c.codes,
             separate_codebook_per_head=True, kmeans_init=with_encoder, decay=0.95, threshold_ema_dead_code=2,
-            commitment_weight=0.25)
+            commitment_weight=0.25, sync_codebook=False)
         # The latent already has groups * code_dim numbers: the library adds no projection of its own.
         assert isinstance(self.quantiser.project_in, nn.Identity)
         self.decoder = MotionStack(c, c.latent_dim, c.motion_dim, c.decoder_blocks)

@@ -3,6 +3,7 @@
     python -m lsf_core train --data DATA --encoder WHISPER_BASE_ENCODER --out assets
     python -m lsf_core train ... --prior-seconds 150 --lsf-seconds 480        # bounded by the clock
     python -m lsf_core train ... --tiny                                       # a few steps on the CPU, to try it all
+    torchrun --nproc-per-node 2 -m lsf_core train ...                         # two GPUs of one host
 
 Stages leave their state in --work and go on from there when the command is given again.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..checkpoint import load_checkpoint, save_checkpoint
-from ..device import pick_device
 from ..network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
 from ..speech import SpeechEncoder, load_pretrained
 from .captured import read_facegood
 from .corpus import is_held_out, make_takes, read_emodb, read_speech, read_surprise
 from .loop import LoopConfig
 from .losses import LossWeights, MotionLoss, face_basis
+from .processes import ALONE, Processes
 from .stages import train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
@@ -55,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--prior-seconds", type=float, default=float("inf"))
     p.add_argument("--lsf-seconds", type=float, default=float("inf"))
     p.add_argument("--rate", type=float, default=5e-4, help="highest learning rate of stage 2")
-    p.add_argument("--batch", type=int, default=128, help="windows of 8 s in a step; shorter windows: more")
+    p.add_argument("--batch", type=int, default=128, help="windows of 8 s in a step, of all processes "
+                                                               "together; shorter windows: more")
     p.add_argument("--articulation-layers", type=int, nargs="+", default=ENCODER_LAYERS[0])
     p.add_argument("--emotion-layers", type=int, nargs="+", default=ENCODER_LAYERS[1])
     p.add_argument("--freeze-decoder", action="store_true", help="as in the paper")
@@ -67,47 +69,65 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    for folder in (args.out, args.work):
-        folder.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
-    log_file = open(args.work / "log.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open for the run
-
-    def log(line: str) -> None:
-        print(line, flush=True)
-        log_file.write(line + "\n")
-
-    torch.manual_seed(args.seed)
-    torch.set_float32_matmul_precision("high")
-    device = pick_device(args.device)
-    if args.tiny:
-        args.passes, args.prior_steps, args.lsf_steps, args.batch = 1, 4, 4, 4
-    data, minutes = prepare(args.data, args.passes, args.seed, device, args.tiny)
-    log(json.dumps({"minutes": minutes, "s": time.monotonic() - begin, "args": vars(args)}, default=str))
-    loss = MotionLoss(face_basis(), LossWeights()).to(device)
-    steps = {"log_every": 2, "save_every": 2} if args.tiny else {"log_every": max(1, args.lsf_steps // 50)}
-
-    speech, network = _resume_or_start(args, device, data, loss, steps, log)
-    train_lsf(network, speech, data, loss, LoopConfig(args.lsf_steps, args.lsf_seconds, rate=args.rate, **steps),
-              args.work / "lsf.pt", args.batch, (100, 200) if args.tiny else (100, 200, 300, 400),
-              tune_decoder=not args.freeze_decoder, log=log)
-
-    about = {"note": args.note, "data": minutes, "held_out": "see lsf_core/training/corpus.py", "seed": args.seed,
-             "torch": torch.__version__, "device": str(device), "passes": args.passes}
-    digest = save_checkpoint(args.out / "lsf-animation.safetensors", speech, network, about)
-    log(json.dumps({"saved": str(args.out / "lsf-animation.safetensors"), "sha256": digest,
-                    "s": time.monotonic() - begin}))
+    processes = Processes.launched()
+    # Of several processes the launcher tells which one failed first, and of what.
+    (record(train) if processes.count > 1 else train)(args, processes)
+    processes.disconnect()
     return 0
 
 
+def train(args: argparse.Namespace, processes: Processes) -> None:
+    """Both stages, from the data to the checkpoint, in this process and the others."""
+    for folder in (args.out, args.work):
+        folder.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+
+    def log(line: str) -> None:
+        if processes.main:
+            print(line, flush=True)
+            with open(args.work / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    torch.manual_seed(args.seed + processes.rank)       # dropout; weights begin as the main process's
+    torch.set_float32_matmul_precision("high")
+    device = processes.device(args.device)
+    if args.tiny:
+        args.passes, args.prior_steps, args.lsf_steps, args.batch = 1, 4, 4, 4
+    batch = processes.batch(args.batch)
+    data, minutes = prepare(args.data, args.passes, args.seed, device, args.tiny, processes)
+    log(json.dumps({"minutes": minutes, "s": time.monotonic() - begin, "processes": processes.count,
+                    "args": vars(args)}, default=str))
+    loss = MotionLoss(face_basis(), LossWeights()).to(device)
+    steps: dict[str, Any] = {"log_every": max(1, args.lsf_steps // 50), "processes": processes}
+    if args.tiny:
+        steps.update(log_every=2, save_every=2)
+
+    speech, network = _resume_or_start(args, device, data, loss, steps, batch, log)
+    train_lsf(network, speech, data, loss, LoopConfig(args.lsf_steps, args.lsf_seconds, rate=args.rate, **steps),
+              args.work / "lsf.pt", batch, (100, 200) if args.tiny else (100, 200, 300, 400),
+              tune_decoder=not args.freeze_decoder, log=log)
+
+    about = {"note": args.note, "data": minutes, "held_out": "see lsf_core/training/corpus.py", "seed": args.seed,
+             "torch": torch.__version__,
+             "device": str(device) if processes.count == 1 else f"{processes.count} x {device.type}",
+             "passes": args.passes}
+    if not processes.main:
+        return
+    digest = save_checkpoint(args.out / "lsf-animation.safetensors", speech, network, about)
+    log(json.dumps({"saved": str(args.out / "lsf-animation.safetensors"), "sha256": digest,
+                    "s": time.monotonic() - begin}))
+
+
 def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixture, loss: MotionLoss,
-                     steps: dict[str, Any], log: Callable[[str], None]) -> tuple[SpeechEncoder, LSFNetwork]:
+                     steps: dict[str, Any], batch: int, log: Callable[[str], None]
+                     ) -> tuple[SpeechEncoder, LSFNetwork]:
     """What stage 2 trains: a checkpoint's network with --tune, else a new one on a prior trained here (stage 1)."""
     if args.tune is not None:
         checkpoint = load_checkpoint(args.tune, device)
         return checkpoint.speech, checkpoint.network
     prior = MotionPrior(PriorConfig()).to(device)
     train_prior(prior, data, loss, LoopConfig(args.prior_steps, args.prior_seconds, rate=1e-3, **steps),
-                args.work / "prior.pt", 2 * args.batch, log=log)
+                args.work / "prior.pt", 2 * batch, log=log)
 
     speech = open_encoder(args.encoder, tuple(args.articulation_layers), tuple(args.emotion_layers), device)
     config = LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim)
@@ -115,19 +135,25 @@ def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixtu
     return speech, network
 
 
-def prepare(root: Path, passes: int, seed: int, device: torch.device, tiny: bool = False
-            ) -> tuple[Mixture, dict[str, float]]:
-    """The diet on `device` and its minutes by set. tiny: a few utterances of each set."""
+def prepare(root: Path, passes: int, seed: int, device: torch.device, tiny: bool = False,
+            processes: Processes = ALONE) -> tuple[Mixture, dict[str, float]]:
+    """The diet on `device` and its minutes by set. tiny: a few utterances of each set.
+
+    Several processes make the takes of one in equal shares, and are connected here to exchange them: not before, since
+    the workers that make takes are forks of this process, which must have no threads yet. Each draws other windows.
+    """
     utterances = [u for u in read_speech(root) + read_emodb(root) + read_surprise(root) if not is_held_out(u)]
     if tiny:
         utterances = utterances[:12] + utterances[-12:]
-    takes = list(make_takes(utterances, passes, seed, 1 if tiny else (os.cpu_count() or 1)))
+    made = list(make_takes(utterances, passes, seed, 1 if tiny else processes.workers(), processes))
+    processes.connect(device)
+    takes = processes.gather(made)
     takes += read_facegood(root, passes, seed)
     found = {name: [t for t in takes if t.corpus == name] for name in SHARES}
     shares = {name: SHARES[name] for name in SHARES if found[name]}
     samplers = {name: WindowSampler(found[name], device) for name in shares}
     minutes = {name: sum(len(t.neutral) for t in found[name]) / 3000 for name in SHARES}
-    return Mixture(samplers, shares, SILENCE_SHARE, seed), minutes
+    return Mixture(samplers, shares, SILENCE_SHARE, seed + processes.rank), minutes
 
 
 def open_encoder(path: Path, articulation_layers: tuple[int, ...], emotion_layers: tuple[int, ...],

@@ -21,6 +21,7 @@ from ..arkit import ARKIT_NAMES, EMOTIONS, IDENTITY_DIM
 from ..audio import SAMPLE_RATE, load_audio
 from ..speech import SAMPLES_PER_FRAME
 from .performance import Style, perform
+from .processes import ALONE, Processes
 
 # Never trained on, so that figures on them are figures on unseen speakers.
 HELD_OUT_VOICES = ("af_bella", "bm_george", "im_nicola", "am_puck")
@@ -180,10 +181,13 @@ def _make(job: tuple[list[Utterance], int]) -> Take:
     return make_take(*job)
 
 
-def make_takes(utterances: list[Utterance], passes: int, seed: int, workers: int) -> Iterator[Take]:
-    """`passes` passes over the utterances, each with takes, rates and identities of its own."""
+def make_takes(utterances: list[Utterance], passes: int, seed: int, workers: int,
+               processes: Processes = ALONE) -> Iterator[Take]:
+    """`passes` passes over the utterances, each with takes, rates and identities of its own. Of several processes each
+    makes its share of them."""
     rng = np.random.default_rng(seed)
-    jobs = [(take, int(rng.integers(2**31))) for _ in range(passes) for take in plan_takes(utterances, rng)]
+    jobs = processes.share([(take, int(rng.integers(2**31)))
+                            for _ in range(passes) for take in plan_takes(utterances, rng)])
     if workers <= 1:
         yield from map(_make, jobs)
         return

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from training_data import DEMO, LAYERS, write_data, write_encoder
 
-from lsf_core.animator import DEFAULT_CHECKPOINT, load_model
+from lsf_core.animator import load_model
 from lsf_core.arkit import INDEX
 from lsf_core.audio import load_audio
 from lsf_core.training import cli
 from lsf_core.training.augment import augment
 from lsf_core.training.corpus import (
     EMOTIONS,
-    HELD_OUT_ACTORS,
-    HELD_OUT_VOICES,
     is_held_out,
     make_takes,
     read_emodb,
@@ -27,27 +25,12 @@ from lsf_core.training.corpus import (
 from lsf_core.training.losses import LossWeights, MotionLoss
 from lsf_core.training.windows import Mixture, WindowSampler, speechless
 
-DEMO = DEFAULT_CHECKPOINT.parent / "demo"
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A data folder in the layout that training reads, with the demo's clip as every voice and every actor."""
-    root = tmp_path_factory.mktemp("data")
-    phones = json.loads((DEMO / "speech.phones.json").read_text("utf-8"))["phones"]
-    for folder, rows in (
-        ("speech", [{"speaker": s, "language": "en-us", "stress": [0] * len(phones)}
-                    for s in ("ann", HELD_OUT_VOICES[0])]),
-        ("emotional_speech/emodb", [{"speaker": s, "emotion": e, "recognised_percent": 90.0}
-                                    for s in ("emodb_03", HELD_OUT_ACTORS[0])
-                                    for e in ("anger", "sadness", "boredom")]),
-    ):
-        (root / folder).mkdir(parents=True)
-        shutil.copy(DEMO / "speech.ogg", root / folder / "clip.ogg")
-        lines = [json.dumps({"file": "clip.ogg", "seconds": 7.65, "phones": phones, **row}) for row in rows]
-        (root / folder / "manifest.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return root
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +125,10 @@ def test_a_shut_vowel_costs_and_what_a_take_does_not_know_is_free():
 
 def test_a_checkpoint_is_trained_saved_tuned_and_animates(data, tmp_path):
     """Both stages on the command line, with a random little encoder; then tuned on; then it moves a face."""
-    from transformers.models.whisper.modeling_whisper import WhisperConfig, WhisperEncoder
-
-    torch.manual_seed(0)
-    WhisperEncoder(WhisperConfig(d_model=32, encoder_layers=3, encoder_attention_heads=2, encoder_ffn_dim=64)
-                   ).save_pretrained(tmp_path / "encoder")
+    encoder = write_encoder(tmp_path / "encoder")
     common = ["--data", str(data), "--tiny", "--device", "cpu"]
-    assert cli.main([*common, "--encoder", str(tmp_path / "encoder"), "--out", str(tmp_path / "a"), "--work",
-                     str(tmp_path / "wa"), "--articulation-layers", "1", "3", "--emotion-layers", "2"]) == 0
+    assert cli.main([*common, "--encoder", str(encoder), "--out", str(tmp_path / "a"), "--work",
+                     str(tmp_path / "wa"), *LAYERS]) == 0
     logged = [json.loads(line) for line in (tmp_path / "wa" / "log.jsonl").read_text("utf-8").splitlines()]
     assert sum("latent" in row for row in logged) == 2, "stage 2 logs its losses every second step"
     first = tmp_path / "a" / "lsf-animation.safetensors"
