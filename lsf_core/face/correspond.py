@@ -1,7 +1,7 @@
 """Closest points between two surfaces that cannot mistake an upper lip for a lower one.
 
 The search runs in position + normal + label space. A label is a smooth number in [-1,1] on the surface: +1 on the upper
-lip (or lid), -1 on the lower, 0 far away and at the corners. It is the ratio of geodesic distances along the mesh to
+lip (or lid), -1 on the lower, 0 far away and at the corners. It is the difference of the ways along the mesh to
 two sets of seeds, so it tells touching lips apart even where their points and normals do not.
 """
 
@@ -21,6 +21,8 @@ LABEL_MM = 30.0
 """How many millimetres a unit difference of labels counts, beyond LABEL_SLACK."""
 LABEL_SLACK = 0.7
 """Labels of two topologies differ a little everywhere; only a difference of sides may steer the search."""
+SURE_SHARE = 0.35
+"""A point is surely on one side if the way to the other one's seeds is longer by this share of the labels' reach."""
 
 
 def barycentric(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -136,11 +138,14 @@ def geodesic(surface: Surface, seeds: np.ndarray, limit: float, mask: np.ndarray
 
 
 def pair_label(surface: Surface, upper: np.ndarray, lower: np.ndarray, reach: float) -> np.ndarray:
-    """Smooth label (W,): +1 near the `upper` seeds, -1 near the `lower`, 0 beyond `reach` (mm along the mesh)."""
+    """Smooth label (W,): +1 near the `upper` seeds, -1 near the `lower`, 0 beyond `reach` (mm along the mesh).
+
+    By the difference of the two ways: their ratio would leave the inside of a lip, far from both, without a side.
+    """
     up, low = (np.minimum(geodesic(surface, seeds, 2 * reach), 2 * reach) for seeds in (upper, lower))
     near = np.minimum(up, low)
     fade = np.clip(2.0 * (1.0 - near / reach), 0.0, 1.0)
-    return fade * (low - up) / np.maximum(low + up, 1e-6)
+    return fade * np.clip((low - up) / (SURE_SHARE * reach), -1.0, 1.0)
 
 
 def opening_ratio(surface: Surface, upper: np.ndarray, lower: np.ndarray) -> float:

@@ -17,6 +17,8 @@ from .prepared import Prepared, Shape
 
 PIN_WEIGHT = 8.0
 """How many independent samples of the surface a landmark set by hand counts as."""
+TRUST = 300.0
+"""How many independent samples the whole surface counts as at the end, against the prior: residuals are correlated."""
 POINT_SHARE = 0.2
 """Weight of a point-to-point residual beside a point-to-plane one."""
 
@@ -71,12 +73,13 @@ def vertex_area(surface: Surface) -> np.ndarray:
 
 
 def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, guide: Guide, *, shape: Shape | None = None,
-              styled: bool = False, close: bool = True, steps: int = 12, count: int = 1500) -> Fit:
+              styled: bool = False, close: bool = True, steps: int = 12, count: int = 1500, trust: float = TRUST
+              ) -> Fit:
     """Similarity and shape by point-to-plane iterations with a Gaussian prior on the shape's coefficients.
 
     The misfit is the trimmed mean distance over the face in mm plus a penalty for normals that disagree. With `shape`
     given, the start is taken as already close, unless `close` is False. The guide's landmarks pull with PIN_WEIGHT
-    each. `styled`: with the style modes too, which go before the identity's.
+    each. `styled`: with the style modes too, which go before the identity's. `trust`: see TRUST.
     """
     skin, modes = prepared.surface, prepared.modes[:, prepared.skin]
     drawn = len(prepared.style) if styled else 0
@@ -110,7 +113,7 @@ def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, guide
         # From rigid to supple: a wrong pose must be mended by the pose, not painted over by a strange identity.
         t = 1.0 if shape is not None and close else step / max(steps - 1, 1)
         free = 0 if t < 0.3 else min(k, round(k * min(1.0, (t - 0.2) / 0.5) ** 2 + 4 + drawn))
-        effective = 20.0 * (300.0 / 20.0) ** t  # residuals are correlated; this many count as independent
+        effective = 20.0 * (trust / 20.0) ** t
         sigma = max(2.0, 16.0 * (1.0 - t))
         w = weight * np.clip(agree, 0, 1) ** 2 / (1 + (gap / sigma) ** 2) ** 2
         w *= effective / max(w.sum(), 1e-9)

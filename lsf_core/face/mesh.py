@@ -223,3 +223,33 @@ class Surface:
         u[flip], v[flip] = 1 - u[flip], 1 - v[flip]
         a, b, c = (self.vertices[self.triangles[tri, k]] for k in range(3))
         return a + u[:, None] * (b - a) + v[:, None] * (c - a), normal[tri], tri
+
+
+def split_long(surface: Surface, near: np.ndarray, reach: float, longest: float, rounds: int = 5
+               ) -> tuple[Surface, np.ndarray]:
+    """A copy whose edges within `reach` of the points `near` (N,3) are at most `longest`, and the vertex (n,) of
+    `surface` that each of its vertices comes from; the first ones are those of `surface`, in their order.
+
+    Triangles are cut into four, round by round. At the border of the cut region an edge stays whole for one of its two
+    triangles: good for ways along the surface and for points on it, not for fields that need a closed mesh.
+    """
+    vertices, done, open_ = surface.vertices, [], surface.triangles
+    origin = np.arange(len(vertices))
+    tree = cKDTree(near)
+    for _ in range(rounds):
+        corner = vertices[open_]
+        size = np.linalg.norm(corner[:, [1, 2, 0]] - corner, axis=2).max(1)
+        cut = size > longest
+        cut[cut] = tree.query(corner[cut].mean(1))[0] < reach + size[cut]
+        if not cut.any():
+            break
+        done.append(open_[~cut])
+        edges, _ = unique_edges(open_[cut])
+        key = edges[:, 0].astype(np.int64) * len(vertices) + edges[:, 1]
+        a, b, c = open_[cut].astype(np.int64).T
+        ab, bc, ca = (len(vertices) + np.searchsorted(key, np.minimum(i, j) * len(vertices) + np.maximum(i, j))
+                      for i, j in ((a, b), (b, c), (c, a)))
+        open_ = np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
+        vertices = np.concatenate([vertices, vertices[edges].mean(1)])
+        origin = np.concatenate([origin, origin[edges[:, 0]]])
+    return Surface(vertices, np.concatenate([*done, open_]), surface.weld), origin

@@ -98,9 +98,14 @@ def loop_pairs(template: Template) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _outer_seeds(surface: Surface, loop: np.ndarray, other: np.ndarray, name: str) -> np.ndarray:
     """Skin vertices a few millimetres outside one lip or lid: near enough to be sure, far enough from the other."""
     inner, outer = (4.0, 11.0) if name == "lip" else (2.5, 8.0)
-    cut = max(1, round(0.15 * len(loop)))
-    own = geodesic(surface, loop[cut:-cut], outer)
-    across = geodesic(surface, other[cut:-cut], 3 * outer)
+    x = surface.vertices[loop, 0]
+    low, high = x.min() + 0.1 * np.ptp(x), x.max() - 0.1 * np.ptp(x)  # the corners belong to both
+
+    def middle(rim: np.ndarray) -> np.ndarray:
+        return rim[(surface.vertices[rim, 0] > low) & (surface.vertices[rim, 0] < high)]
+
+    own = geodesic(surface, middle(loop), outer)
+    across = geodesic(surface, middle(other), 3 * outer)
     facing = surface.normals[:, 2] > 0.1
     return np.flatnonzero((own >= inner) & (own <= outer) & (across > own + inner) & facing)
 

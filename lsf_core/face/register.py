@@ -7,6 +7,7 @@ similarity that `facing` finds, so no step depends on its unit, axes or topology
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, diags
@@ -15,11 +16,11 @@ from scipy.spatial import cKDTree
 
 from .correspond import Finder, opening_ratio
 from .facing import Similarity
-from .fit import Fit, vertex_area
+from .fit import Fit, SurfaceNearest, fit_shape, vertex_area
 from .guide import Guide
 from .locate import Progress, locate
-from .mesh import Surface
-from .prepared import Prepared, labels_from, loop_pairs
+from .mesh import Surface, split_long
+from .prepared import MOUTH_REACH_MM, Prepared, labels_from, loop_pairs
 from .template import Template
 
 STIFF_FIRST, STIFF_LAST = 600.0, 0.1
@@ -31,6 +32,10 @@ OPEN_RATIO = 1.5
 is a mouth; measured: 2.2 and more."""
 OPEN_SHARE = 0.35
 """Skin nearer to the middle between the lids than this share of the way to their edges means that there is no eye."""
+START_STEPS, START_TRUST = 8, 2000.0
+"""Of the fit that the non-rigid steps start from; the identity is the earlier one's, which trusts the mesh less."""
+LABEL_EDGE_MM = 2.0
+"""Edges near lips and lids are cut to this length where upper is told from lower."""
 PIN_WEIGHT = 30.0
 """Weight of a landmark set by hand against a vertex's closest point, in the non-rigid steps."""
 
@@ -39,14 +44,16 @@ PIN_WEIGHT = 30.0
 class Registration:
     """The template laid on a mesh. Canonical millimetres unless said otherwise.
 
-    fit: pose and statistical shape. vertices (V,3): template vertices on the mesh; fitted (V,3): before the non-rigid
-    steps. whole: the entire welded mesh; skin (W,) bool: its vertices that belong to the face's skin; labels (W,2).
-    final_mm: mean distance of the face region at the end. guide: what the caller said, landmarks in the mesh's space.
+    fit: statistical shape. similarity: from here to the mesh's space. vertices (V,3): template vertices on the mesh;
+    fitted (V,3): before the non-rigid steps. whole: the entire welded mesh; skin (W,) bool: its vertices that belong to
+    the face's skin; labels (W,2). final_mm: mean distance of the face region at the end. guide: what the caller said,
+    landmarks in the mesh's space.
     shut: those of lip, lid_left, lid_right that are no opening on this mesh.
     """
 
     prepared: Prepared
     fit: Fit
+    similarity: Similarity
     fitted: np.ndarray
     vertices: np.ndarray
     whole: Surface
@@ -56,10 +63,6 @@ class Registration:
     guide: Guide
     shut: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-    @property
-    def similarity(self) -> Similarity:
-        return self.fit.pose
 
     @property
     def identity(self) -> np.ndarray:
@@ -90,9 +93,13 @@ def register(vertices: np.ndarray, triangles: np.ndarray, template: Template, *,
             >= 0.5 * np.bincount(mesh.weld, minlength=len(mesh.vertices))
     seen = mesh if inside.all() else Surface(mesh.vertices, mesh.triangles[inside[mesh.triangles].all(1)], mesh.weld)
     fit = locate(seen, prepared, guide, report)
-    whole = Surface(fit.pose.to_canonical(mesh.vertices), mesh.triangles, mesh.weld)
-    fitted = prepared.head(fit.shape)
-    result = Registration(prepared, fit, fitted, fitted.copy(), whole, np.ones(len(whole.vertices), bool),
+    start = fit
+    if fine:  # Where skin is smooth only the statistics keep points from sliding, so here they follow the mesh closely.
+        start = fit_shape(SurfaceNearest(fit.pose, seen), prepared, guide, shape=fit.shape,
+                          styled=bool(fit.shape.style.any()), steps=START_STEPS, count=3000, trust=START_TRUST)
+    whole = Surface(start.pose.to_canonical(mesh.vertices), mesh.triangles, mesh.weld)
+    fitted = prepared.head(start.shape)
+    result = Registration(prepared, fit, start.pose, fitted, fitted.copy(), whole, np.ones(len(whole.vertices), bool),
                           np.zeros((len(whole.vertices), 2)), fit.misfit, guide)
     if fine:
         report(0.35, "Fitting the face")
@@ -135,7 +142,11 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
     """
     warnings: list[str] = []
     flat = Surface(placed, prepared.surface.triangles, prepared.surface.weld)
-    index = np.flatnonzero(skin)
+    # Seeds and ways on a coarse mesh are few and crooked, so they are taken on one with short edges.
+    count = len(whole.vertices)
+    rims = placed[prepared.local[np.concatenate([*chain(*loop_pairs(prepared.template).values())])]]
+    whole, origin = split_long(whole, rims, MOUTH_REACH_MM, LABEL_EDGE_MM)
+    index = np.flatnonzero(skin[origin])
     match = Finder(flat).query(whole.vertices[index], whole.normals[index])
     # Near, or the rim of one coarse lip takes the other's skin for its own.
     near = np.linalg.norm(match.position - whole.vertices[index], axis=1) < 3.0
@@ -159,7 +170,7 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
         elif name == "lip" and opening_ratio(whole, upper, lower) < OPEN_RATIO:
             shut.append(name)
         seeds[f"{name}_upper"], seeds[f"{name}_lower"] = upper, lower
-    return labels_from(whole, seeds), shut, warnings
+    return labels_from(whole, seeds)[:count], shut, warnings
 
 
 def _beyond_rim(points: np.ndarray, placed: np.ndarray, prepared: Prepared, seed: str) -> np.ndarray:

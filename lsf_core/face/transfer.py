@@ -18,8 +18,9 @@ from .correspond import Finder
 from .mesh import Surface
 from .register import Registration, smoothness
 
-SCREEN_MM = 6.0
-"""Beyond this length the transfer follows the plain scaled offsets, below it the gradients: gradients alone drift."""
+SCREEN_MM, SCREEN_DRAWN_MM = 3.0, 6.0
+"""Beyond this length the transfer follows the plain offsets, below it the gradients: gradients alone drift. People's
+offsets hardly change with their features' sizes; those of a drawn head do."""
 SMOOTH_MM = 0.7
 """Length over which transferred offsets are smoothed; about the resolution of the template around the lips."""
 COVER_MM = 6.0
@@ -47,10 +48,10 @@ def frames(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def deform_template(source: np.ndarray, deltas: np.ndarray, target: np.ndarray, triangles: np.ndarray,
-                    scale: np.ndarray | float = 1.0) -> np.ndarray:
+                    scale: np.ndarray | float = 1.0, screen: float = SCREEN_MM) -> np.ndarray:
     """Transfer `deltas` (K,W,3) of `source` (W,3) to `target` (W,3), all mm, same triangles (T,3). Returns (K,W,3).
 
-    `scale` (W,) or number: factor for the plain offsets that anchor the solution at lengths beyond SCREEN_MM.
+    `scale` (W,) or number: factor for the plain offsets that anchor the solution at lengths beyond `screen` mm.
     """
     count = len(source)
     basis, area = gradient_basis(target, triangles)
@@ -59,7 +60,7 @@ def deform_template(source: np.ndarray, deltas: np.ndarray, target: np.ndarray, 
     cols = np.tile(triangles, (1, 3)).ravel()
     stiff = coo_matrix((pairs.ravel(), (rows, cols)), shape=(count, count)).tocsc()
     mass = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), minlength=count) + 1e-6
-    mass = mass / SCREEN_MM**2
+    mass = mass / screen**2
     moving = np.abs(deltas).max((0, 2)) > 1e-3
     mass[~moving] *= 1e4  # what never moves in the template must not move here
     solver = splu((stiff + diags(mass)).tocsc())
@@ -84,7 +85,8 @@ def skin_deltas(result: Registration) -> np.ndarray:
     prepared = result.prepared
     source = prepared.vertices[prepared.skin]
     deltas = prepared.template.expressions[:, prepared.skin].astype(np.float64) * 1000.0
-    return deform_template(source, deltas, result.vertices[prepared.skin], prepared.surface.triangles)
+    return deform_template(source, deltas, result.vertices[prepared.skin], prepared.surface.triangles,
+                           screen=SCREEN_DRAWN_MM if result.fit.shape.style.any() else SCREEN_MM)
 
 
 class Carrier:
