@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..arkit import EMOTIONS
 from ..network import LSFNetwork, MotionPrior
 from ..speech import SpeechEncoder
+from .listening import solve_ear
 from .loop import LoopConfig, run
 from .losses import MotionLoss, target_of
 from .windows import Batch, Mixture
@@ -45,6 +46,8 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
     A share of the windows is asked for without emotion (`feel=False`) and must give the neutral delivery: that is how
     the network learns what the voice adds to the words, which `emotion_strength` later scales.
     """
+    if network.ear is not None:
+        solve_ear(network.ear, speech, data)
     network.prior.requires_grad_(False)
     network.prior.decoder.requires_grad_(tune_decoder)
     total = batch * max(lengths)
@@ -54,12 +57,14 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
         frames = lengths[number % len(lengths)]
         windows = data.batch(min(total // frames, 2 * batch), frames)
         features = speech(windows.audio)
-        by_anchor = anchored(windows, data)
+        # An ear is solved, not descended to: the face learns what its shares ask for, from labels.
+        by_anchor = anchored(windows, data, 0.15 if network.ear is None else None)
         strength = intensities(windows, data)
         strength = torch.where(by_anchor, strength.clamp_max(1), strength)
-        features.emotion = (torch.lerp(features.emotion[data.calm_in(windows)], features.emotion[windows.felt_in],
-                                       strength[:, None, None].to(features.emotion.dtype))
-                            + other_voices(features.emotion, data))
+        if network.ear is None:
+            features.emotion = (torch.lerp(features.emotion[data.calm_in(windows)], features.emotion[windows.felt_in],
+                                           strength[:, None, None].to(features.emotion.dtype))
+                                + other_voices(features.emotion, data))
         mix = anchor_mix(windows.emotion, strength) * by_anchor[:, None]
         felt = draw(windows, data) < felt_share
         felt &= (windows.felt_in >= 0) | by_anchor
@@ -107,8 +112,11 @@ def other_voices(emotion: Tensor, data: Mixture, strength: float = 1.5, share: f
     return (size.to(emotion.dtype) * (voices[pair[0]] - voices[pair[1]]))[:, None]
 
 
-def anchored(windows: Batch, data: Mixture, share: float = 0.15) -> Tensor:
-    """(B,) bool: windows that feel by their emotion's anchor, some and all that have no voice to hear it from."""
+def anchored(windows: Batch, data: Mixture, share: float | None) -> Tensor:
+    """(B,) bool: windows that feel by their emotion's anchor: `share` of them and all that have no voice to hear it
+    from; None for all, where nobody speaks by the neutral one."""
+    if share is None:
+        return torch.ones_like(windows.emotion, dtype=torch.bool)
     return (windows.emotion >= 0) & ((draw(windows, data) < share) | (windows.felt_in < 0))
 
 
