@@ -51,7 +51,7 @@ class Environment:
         return self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-MAIN = Environment(".venv", ("torch", "arrays", "engine", "training", "blender45", "testing", "checks"))
+MAIN = Environment(".venv", ("torch", "arrays", "engine", "training", "many", "blender45", "testing", "checks"))
 OTHER_BLENDERS = {
     "4.2": Environment(".venv-bpy42", ("arrays", "blender42", "testing")),
     "5.0": Environment(".venv-bpy50", ("arrays", "blender50", "testing")),

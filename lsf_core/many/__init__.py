@@ -5,7 +5,7 @@
     manifest.py  the table of lines, checked; characters
     plan.py      which lines go through the network together
     journal.py   what makes a run survive kill -9 at any moment
-    maker.py     sound -> network -> take, reading ahead and writing behind
+    maker.py     sound -> network -> take, reading ahead and writing behind; finish.py and helpers.py serve it
     run.py       the whole of it, and the table of results
     cluster.py   the same on Ray
 

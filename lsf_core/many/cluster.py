@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from .run import Workers
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CORES = 2  # of each network on the CPU
+_KNOCK_SECONDS = 10.0
 _PARCELS_PER_NETWORK = 8  # so that quick machines may do more of them than slow ones,
 _PARCEL_SECONDS = (60.0, 3600.0)  # but not so small that a network waits between them, nor so large that none is left
 
@@ -60,12 +63,20 @@ def _connect(address: str) -> bool:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False,
                  runtime_env={"env_vars": {"PYTHONPATH": path}})
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise LSFError(f"No Ray cluster answers at '{address}' ({error}). Start one: 'ray start --head' on one "
                        "machine, 'ray start --address HOST:PORT' on the others; run this on one of them.") from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT: Ray itself would wait for it for many minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _run(job: Job, planned: list[list[Row]], seconds: list[float], cores: int | None) -> Iterator[Row]:
@@ -110,11 +121,12 @@ def _parcels(planned: Sequence[Sequence[Row]], seconds: Sequence[float], network
     """Groups joined to parcels, each the work of one call of an actor: name, and groups of rows as texts."""
     least, most = _PARCEL_SECONDS
     size = min(max(sum(seconds) / (networks * _PARCELS_PER_NETWORK), least), most)
+    run = uuid.uuid4().hex[:8]  # an actor of an earlier run may be about to die, and must not be taken for one of ours
     parcels: list[dict[str, Any]] = []
     filled = size
     for group, length in zip(planned, seconds, strict=True):
         if filled >= size:
-            parcels.append({"name": f"parcel{len(parcels)}", "groups": []})
+            parcels.append({"name": f"{run}-{len(parcels)}", "groups": []})
             filled = 0.0
         parcels[-1]["groups"].append([row.to_json() for row in group])
         filled += length

@@ -16,8 +16,10 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import LSFError
@@ -55,24 +57,40 @@ def held(out: Path) -> Iterator[None]:
             state.rmdir()
 
 
-def recover(out: Path, name: str = "*") -> list[Row]:
-    """The takes in the journals called `name` that are in their place, those first brought there that lie aside.
+@dataclass(frozen=True)
+class Earlier:
+    """What the journals of earlier attempts at the same work tell.
+
+    done: takes that are in their places; attempts: how many there were; begun: how often each line was begun, where
+    that was noted.
+    """
+
+    done: list[Row]
+    attempts: int
+    begun: Counter[str]
+
+
+def recover(out: Path, name: str = "*") -> Earlier:
+    """Read the journals of the work called `name`, and bring takes that lie aside to their places.
 
     Raises LSFError where one cannot be brought there.
     """
-    rows = []
-    for path in sorted((out / STATE).glob(f"{name}.journal")):
+    found = Earlier([], len(paths := sorted((out / STATE).glob(f"{name}.*.journal"))), Counter())
+    for path in paths:
         # A line that the death of its writer cut off is no entry yet.
         for text in path.read_text(encoding="utf-8").split("\n")[:-1]:
             entry = json.loads(text)
+            if "begun" in entry:
+                found.begun[entry["begun"]] += 1
+                continue
             row = Row.from_json(entry["row"])
             try:
                 if _settle(out / STATE / entry["aside"], out / row.output):
-                    rows.append(row)
+                    found.done.append(row)
             except OSError as error:
                 raise LSFError(f"Cannot write '{out / row.output}' ({error.strerror}). Choose a folder that can be "
                                "written.") from error
-    return rows
+    return found
 
 
 def forget(out: Path) -> None:
@@ -92,6 +110,7 @@ class Journal:
         # Two machines may have the same process numbers, and a restarted container has the same again.
         self.name = f"{name}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._journal = out / STATE / f"{self.name}.journal"
+        self._append([])
 
     def aside(self, output: str) -> Path:
         """Where the take `output` is to be written first."""
@@ -102,18 +121,23 @@ class Journal:
         rows = list(rows)
         if not rows:
             return
-        with open(self._journal, "a", encoding="utf-8") as file:
-            for row in rows:
-                entry = {"row": row.to_json(), "aside": str(Path(self.name) / row.output)}
-                file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._append([{"row": row.to_json(), "aside": str(Path(self.name) / row.output)} for row in rows])
         for row in rows:
             _settle(self.aside(row.output), self.out / row.output)
+
+    def begin(self, line: str) -> None:
+        """Note that a line is begun, so that its name is known if that is the end of this process."""
+        self._append([{"begun": line}])
 
     def close(self) -> None:
         """Remove what lies aside; the entries stay."""
         shutil.rmtree(self.out / STATE / self.name, ignore_errors=True)
+
+    def _append(self, entries: Sequence[Mapping[str, str]]) -> None:
+        with open(self._journal, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in entries)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _settle(aside: Path, place: Path) -> bool:

@@ -3,13 +3,10 @@ are finished and written."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +16,12 @@ from ..arkit import IDENTITY_DIM
 from ..errors import LSFError
 from ..feeling import Feeling, emotion_shares, parse_mix
 from .finish import Sound, read_face, read_sound, write_take
+from .helpers import Helpers, Task
 from .journal import Journal, recover
 from .rows import Job, Row, find
 
-_MOST_HELPERS = 32  # processes: more do not keep up with one network's needs any better
+_MOST_PROCESSES = 32  # more serve one network no better
+_CAREFUL_AFTER, _CAREFUL_TRIES = 2, 2  # deaths until lines are made one by one, and then until a line is left out
 
 
 @dataclass
@@ -38,51 +37,52 @@ class _Line:
 class Maker:
     """Makes the takes of any number of lines with one load of the network. A context manager.
 
-    cores: how many it may use (None: all that the process has). helpers: processes for the work before and after the
-    network; None: one a core beside a graphics card, which they could not feed otherwise, and none beside a network on
-    the CPU, which has the cores itself. Raises ModelError if the checkpoint or the device cannot be used.
+    cores: how many it may use (None: all that the process has). processes: for the work before and after the
+    network; None: one a core beside a graphics card, which could not be fed otherwise, and none (but threads) beside a
+    network on the CPU, which has the cores itself. Raises ModelError if the checkpoint or the device cannot be used.
     """
 
-    def __init__(self, job: Job, cores: int | None = None, helpers: int | None = None) -> None:
+    def __init__(self, job: Job, cores: int | None = None, processes: int | None = None) -> None:
         from ..animator import load_model
 
         self.job = job
         self.engine = load_model(job.settings.model, job.settings.device)
         cores = cores or available_cores()
-        if helpers is None:
-            helpers = 0 if self.engine.device.type == "cpu" else min(cores, _MOST_HELPERS)
-        self._pool: Executor
-        if helpers:
-            # Spawned: a forked process would inherit the graphics card's state and torch's threads.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(helpers, context, initializer=_end_with_parent)
-        else:
-            self._pool = ThreadPoolExecutor(max(2, cores))
-        self._faces: dict[Path, Future[np.ndarray]] = {}
+        if processes is None:
+            processes = 0 if self.engine.device.type == "cpu" else min(cores, _MOST_PROCESSES)
+        self._helpers = Helpers(processes, threads=max(2, cores))
+        self._faces: dict[Path, Task[np.ndarray]] = {}
         self._heard: dict[Path, np.ndarray] = {}  # the emotions of references
 
     def __enter__(self) -> Maker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._helpers.__exit__()
 
     def make(self, groups: Sequence[Sequence[Row]], name: str) -> Iterator[Row]:
         """Make the lines' takes, group by group; yields each line once, `done` or `failed`.
 
-        name: what the work is called in its journals. Takes that an earlier attempt at the same work made are not made
-        again.
+        name: what the work is called in its journals. Takes that an earlier attempt at it made are not made again. If
+        the process died in several attempts, lines are made one by one, and those at which it dies then are left out.
         """
-        earlier = {row.line: row for row in recover(self.job.out, name + ".*")}
+        earlier = recover(self.job.out, name)
         journal = Journal(self.job.out, name)
-        reading: deque[list[tuple[Row, Future[Sound]]]] = deque()
-        writing: list[tuple[Row, Future[int]]] = []
-        due = deque([row for row in group if row.line not in earlier] for group in groups)
+        done = {row.line: row for row in earlier.done}
+        due = deque([row for row in group if row.line not in done] for group in groups)
+        careful = earlier.attempts >= _CAREFUL_AFTER
+        if careful:
+            due = deque([row] for group in due for row in group)
+        reading: deque[list[tuple[Row, Task[Sound]]]] = deque()
+        writing: list[tuple[Row, Task[int]]] = []
         try:
-            yield from earlier.values()
+            yield from done.values()
             while due or reading:
-                while due and len(reading) < 2:
-                    reading.append([(row, self._read(row)) for row in due.popleft()])
+                if careful and earlier.begun[due[0][0].line] >= _CAREFUL_TRIES:
+                    yield _left_out(due.popleft()[0])
+                    continue
+                while due and len(reading) < (1 if careful else 2):
+                    reading.append([(row, self._read(row, journal if careful else None)) for row in due.popleft()])
                 failed, lines = self._collect(reading.popleft())
                 begun = time.perf_counter()
                 unmade, started = self._animate(lines, journal)
@@ -91,19 +91,24 @@ class Maker:
                 yield from failed + unmade
                 yield from _written(writing, journal)
                 writing = started
+                if careful:
+                    yield from _written(writing, journal)
+                    writing = []
             yield from _written(writing, journal)
         finally:
             journal.close()
 
-    def _read(self, row: Row) -> Future[Sound]:
-        """Begin to read a line's sound, and its face if no line before had it."""
+    def _read(self, row: Row, journal: Journal | None) -> Task[Sound]:
+        """Begin to read a line's sound, and its face if no line before had it; note that in the journal, if any."""
+        if journal:
+            journal.begin(row.line)
         if row.mesh:
             mesh = find(row.mesh, self.job.base)
             if mesh not in self._faces:
-                self._faces[mesh] = self._pool.submit(read_face, mesh)
-        return self._pool.submit(read_sound, row, self.job.base)
+                self._faces[mesh] = self._helpers.start(read_face, mesh)
+        return self._helpers.start(read_sound, row, self.job.base)
 
-    def _collect(self, reading: Sequence[tuple[Row, Future[Sound]]]) -> tuple[list[Row], list[_Line]]:
+    def _collect(self, reading: Sequence[tuple[Row, Task[Sound]]]) -> tuple[list[Row], list[_Line]]:
         """Lines that have failed, and those that are ready for the network."""
         failed, lines = [], []
         for row, sound in reading:
@@ -127,7 +132,7 @@ class Maker:
             self._heard[path] = self.engine.hear_emotion(path)
         return Feeling(self._heard[path], shares)
 
-    def _animate(self, lines: Sequence[_Line], journal: Journal) -> tuple[list[Row], list[tuple[Row, Future[int]]]]:
+    def _animate(self, lines: Sequence[_Line], journal: Journal) -> tuple[list[Row], list[tuple[Row, Task[int]]]]:
         """The network for all lines at once; returns those that failed, and the writing of the others' takes, begun."""
         if not lines:
             return [], []
@@ -147,7 +152,7 @@ class Maker:
                 failed += some_failed
                 started += some_started
             return failed, started
-        return [], [(line.row, self._pool.submit(write_take, raw, line.row, settings, journal.aside(line.row.output)))
+        return [], [(line.row, self._helpers.start(write_take, raw, line.row, settings, journal.aside(line.row.output)))
                     for line, raw in zip(lines, raws, strict=True)]
 
 
@@ -156,7 +161,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _written(writing: Sequence[tuple[Row, Future[int]]], journal: Journal) -> list[Row]:
+def _written(writing: Sequence[tuple[Row, Task[int]]], journal: Journal) -> list[Row]:
     """Wait for takes to be written and bring them to their places; the lines, each `done` or `failed`."""
     done, failed = [], []
     try:
@@ -178,13 +183,7 @@ def _failed(row: Row, error: Exception) -> Row:
     return row
 
 
-def _end_with_parent() -> None:
-    """In a helper process: end when the process that it helps does, even if that is killed."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _left_out(row: Row) -> Row:
+    row.fail("The process that made it died each time: out of memory, or a damaged file. Look at its files, then run "
+             "the same command again.")
+    return row

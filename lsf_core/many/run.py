@@ -41,7 +41,7 @@ def animate_many(manifest: str | os.PathLike[str], folder: str | os.PathLike[str
     for row in rows:
         row.model = model
     with held(out):
-        there = mark_finished(rows, job, recover(out))
+        there = mark_finished(rows, job, recover(out).done)
         write_results(results, rows)  # first the table, then the journals: what either says must not be lost
         forget(out)
         todo = [row for row in rows if row.is_due]
