@@ -77,15 +77,17 @@ class Processes:
         """Let the processes reach each other: over NCCL between GPUs, and over gloo, whose numbers lie in the
         computer's memory, so that no process waits for its GPU to read them."""
         if self.count > 1:
+            # Functions of this module, which optimisers import, keep the group there is at its import as a default. A
+            # group that is kept is never closed, and gloo's threads then abort the process at its end.
+            import torch.distributed.nn
+
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
 
     def disconnect(self) -> None:
-        """At the end of a run that succeeded, together: a process that leaves while others still talk to it may crash,
-        and after a failure all would wait for one that is gone."""
+        """At the end of a run that succeeded; after a failure this could wait for processes that are gone."""
         if dist.is_initialized():
-            dist.barrier()
             dist.destroy_process_group()
 
     def share(self, jobs: Sequence[T]) -> list[T]:
