@@ -31,7 +31,7 @@ class Fit:
     shape: Shape
     misfit: float
     person: np.ndarray | None = None
-    """Identity (K,) where it is another one than the shape's: who a drawn head would be without its style."""
+    """Identity (K,) where it is another one than the shape's: found with less regard to the mesh's facets and style."""
 
     @property
     def strangeness(self) -> float:
@@ -73,13 +73,14 @@ def vertex_area(surface: Surface) -> np.ndarray:
 
 
 def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, guide: Guide, *, shape: Shape | None = None,
-              styled: bool = False, close: bool = True, steps: int = 12, count: int = 1500, trust: float = TRUST
-              ) -> Fit:
+              styled: bool = False, close: bool = True, steps: int = 12, count: int = 1500, trust: float = TRUST,
+              point_share: float = POINT_SHARE) -> Fit:
     """Similarity and shape by point-to-plane iterations with a Gaussian prior on the shape's coefficients.
 
     The misfit is the trimmed mean distance over the face in mm plus a penalty for normals that disagree. With `shape`
     given, the start is taken as already close, unless `close` is False. The guide's landmarks pull with PIN_WEIGHT
-    each. `styled`: with the style modes too, which go before the identity's. `trust`: see TRUST.
+    each. `styled`: with the style modes too, which go before the identity's. `trust`,
+    `point_share`: see TRUST and POINT_SHARE.
     """
     skin, modes = prepared.surface, prepared.modes[:, prepared.skin]
     drawn = len(prepared.style) if styled else 0
@@ -121,7 +122,7 @@ def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, guide
         jac = _jacobian(x, centre, basis[:free], pose)
         # Point-to-plane, with a weak point-to-point part that keeps flat regions from sliding.
         plane = np.einsum("ni,nik->nk", m, jac)
-        flat, w3 = jac.reshape(-1, 7 + free), np.repeat(w, 3) * POINT_SHARE
+        flat, w3 = jac.reshape(-1, 7 + free), np.repeat(w, 3) * point_share
         matrix = (plane * w[:, None]).T @ plane + (flat * w3[:, None]).T @ flat
         right = (plane * w[:, None]).T @ (m * (y - x)).sum(1) + (flat * w3[:, None]).T @ (y - x).reshape(-1)
         matrix[np.arange(7, 7 + free), np.arange(7, 7 + free)] += 1.0

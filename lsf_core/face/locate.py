@@ -11,7 +11,7 @@ from ..errors import MeshError
 from .facing import FALLBACK_SIZES, SIZES, Similarity, descend, find_facing, starts_around, starts_at_eyes
 from .fit import Fit, SampleNearest, SurfaceNearest, fit_shape, vertex_area
 from .guide import Guide
-from .mesh import Surface
+from .mesh import Surface, split_long
 from .prepared import Prepared, Shape
 from .sphere import eye_pairs
 from .style import STYLE_NAMES
@@ -24,6 +24,10 @@ FAIR = 2.0
 """Above this strangeness the wide and slow ways to look are tried as well."""
 LONG = 2.5
 """A body is at least so many times longer than thick."""
+ROUND_REACH_MM, ROUND_EDGE_MM = 10.0, 4.0
+"""For the identity, edges this near to the face are cut to this length and rounded."""
+ROUND_POINT_SHARE = 0.05
+"""As fit.POINT_SHARE: where triangles are large, the place on them says little."""
 MAX_STRANGENESS = 3.0
 """Refusal limit of `Fit.strangeness`. Measured: heads 0.3-2, see docs/transfer.md for what is no face."""
 
@@ -46,16 +50,23 @@ def locate(mesh: Surface, prepared: Prepared, guide: Guide, report: Progress) ->
             + ". Choose the mesh of the head; if it is one, separate hair, hat and clothes, limit the area to the face "
             "or set the landmarks by hand."
         )
-    return replace(best, person=_person(mesh, prepared, guide, best)) if best.shape.style.any() else best
+    return replace(best, person=_person(mesh, prepared, guide, best))
 
 
 def _person(mesh: Surface, prepared: Prepared, guide: Guide, fit: Fit) -> np.ndarray:
-    """Identity without a style, found from a styled fit: a face near the limit of what needs one keeps its identity on
-    whichever side of it another mesh of the same face falls."""
+    """Identity (K,) that depends little on the mesh: its facets rounded, and without a style.
+
+    Without, because a face near the limit of what needs a style must keep its identity on whichever side of it another
+    mesh of the same face falls.
+    """
+    face = prepared.head(fit.shape)[prepared.skin][prepared.weight > 0.5]
+    scale = fit.pose.scale
+    smooth, _ = split_long(mesh, fit.pose.to_mesh(face), ROUND_REACH_MM * scale, ROUND_EDGE_MM * scale, rounded=True)
     shape = Shape(fit.shape.identity)
-    for steps, count in ((12, 1200), (10, 4000)):
-        plain = fit_shape(SurfaceNearest(fit.pose, mesh), prepared, guide, shape=shape, steps=steps, count=count)
-        fit, shape = plain, plain.shape
+    for steps, count in ((12, 1200), (10, 4000)) if fit.shape.style.any() else ((10, 4000),):
+        fit = fit_shape(SurfaceNearest(fit.pose, smooth), prepared, guide, shape=shape, steps=steps, count=count,
+                        point_share=ROUND_POINT_SHARE)
+        shape = fit.shape
     return shape.identity
 
 

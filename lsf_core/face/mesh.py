@@ -225,15 +225,21 @@ class Surface:
         return a + u[:, None] * (b - a) + v[:, None] * (c - a), normal[tri], tri
 
 
-def split_long(surface: Surface, near: np.ndarray, reach: float, longest: float, rounds: int = 5
-               ) -> tuple[Surface, np.ndarray]:
+ROUNDNESS = 0.75
+"""Share of the way to the tangent planes, after Boubekeur and Alexa, Phong Tessellation (SIGGRAPH Asia 2008)."""
+
+
+def split_long(surface: Surface, near: np.ndarray, reach: float, longest: float, *, rounded: bool = False,
+               rounds: int = 5) -> tuple[Surface, np.ndarray]:
     """A copy whose edges within `reach` of the points `near` (N,3) are at most `longest`, and the vertex (n,) of
     `surface` that each of its vertices comes from; the first ones are those of `surface`, in their order.
 
     Triangles are cut into four, round by round. At the border of the cut region an edge stays whole for one of its two
     triangles: good for ways along the surface and for points on it, not for fields that need a closed mesh.
+    `rounded`: new vertices bulge as the normals at their edge's ends say, but not at creases. The facets of a coarse
+    face lie up to 2 mm under the face that its vertices were taken from.
     """
-    vertices, done, open_ = surface.vertices, [], surface.triangles
+    vertices, normals, done, open_ = surface.vertices, surface.normals, [], surface.triangles
     origin = np.arange(len(vertices))
     tree = cKDTree(near)
     for _ in range(rounds):
@@ -250,6 +256,13 @@ def split_long(surface: Surface, near: np.ndarray, reach: float, longest: float,
         ab, bc, ca = (len(vertices) + np.searchsorted(key, np.minimum(i, j) * len(vertices) + np.maximum(i, j))
                       for i, j in ((a, b), (b, c), (c, a)))
         open_ = np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
-        vertices = np.concatenate([vertices, vertices[edges].mean(1)])
+        middle, ends = vertices[edges].mean(1), normals[edges]
+        if rounded:
+            over = ((middle[:, None] - vertices[edges]) * ends).sum(2, keepdims=True) * ends  # the tangent planes
+            alike = (ends[:, 0] * ends[:, 1]).sum(1, keepdims=True)
+            middle = middle - ROUNDNESS * np.clip((alike - 0.3) / 0.4, 0.0, 1.0) * over.mean(1)
+        normal = ends.sum(1)
+        normals = np.concatenate([normals, normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)])
+        vertices = np.concatenate([vertices, middle])
         origin = np.concatenate([origin, origin[edges[:, 0]]])
     return Surface(vertices, np.concatenate([*done, open_]), surface.weld), origin
