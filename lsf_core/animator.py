@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .arkit import EMOTIONS, IDENTITY_DIM
+from .arkit import ARKIT_NAMES, EMOTIONS, IDENTITY_DIM
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .checkpoint import load_checkpoint
 from .cues import SoundCues
 from .device import pick_device
-from .edits import EditSettings, edit_settings
+from .edits import EditSettings, apply_edits, edit_settings, head_rotation
 from .feeling import AS_HEARD, Feeling, emotion_shares, spoken_frames
 from .graphs import Graphs
 from .hearing import Hearing
-from .motion import Motion
+from .motion import Motion, frame_count
 from .network import LSFNetwork
-from .rawtake import RawTake
+from .rawtake import RawTake, mixed, to_steps
 from .sampling import gumbel_noise, mean_draw, varied
 from .speech import SAMPLES_PER_FRAME, SpeechEncoder
 from .windows import OVERLAP, WINDOW, OverlapAdd, batches, cut, cut_windows, feature_frames, window_starts
@@ -93,8 +93,10 @@ class Animator:
         if not fps > 0:
             raise ValueError(f"fps must be positive, not {fps}")
         settings = edits if isinstance(edits, EditSettings) else edit_settings(emotion_strength, edits)
-        raw = self.raw_take(audio, sample_rate, mesh=mesh, identity=identity, seed=seed, temperature=temperature,
-                            progress=progress, emotion_from=emotion_from, emotion_mix=emotion_mix)
+        asked = self._asked(audio, sample_rate, mesh, identity, temperature, progress, emotion_from, emotion_mix)
+        if self.device.type == "cuda" and temperature == 0:
+            return self._animate_there(asked, settings, fps, frames, seed, progress)
+        raw = self._raw_take(asked, seed, temperature, progress)
         return raw.finish(settings, fps=fps, frames=frames, seed=seed)
 
     def raw_take(self, audio: str | Path | np.ndarray, sample_rate: int | None = None, *,
@@ -102,18 +104,46 @@ class Animator:
                  seed: int = 0, temperature: float = 0.0, progress: Progress | None = None,
                  emotion_from: Sound | None = None, emotion_mix: Mapping[str, float] | None = None) -> RawTake:
         """What the network makes of the clip, before edits and at 50 Hz; arguments and errors as in `animate`."""
+        asked = self._asked(audio, sample_rate, mesh, identity, temperature, progress, emotion_from, emotion_mix)
+        return self._raw_take(asked, seed, temperature, progress)
+
+    def _raw_take(self, asked: tuple[np.ndarray, np.ndarray, Feeling], seed: int, temperature: float,
+                  progress: Progress | None) -> RawTake:
+        samples, identity, feeling = asked
+        return self.raw_weights([samples], identity[None], [seed], temperature, progress, [feeling])[0]
+
+    def _asked(self, audio: str | Path | np.ndarray, sample_rate: int | None,
+               mesh: str | Path | tuple[np.ndarray, Any] | None, identity: np.ndarray | None, temperature: float,
+               progress: Progress | None, emotion_from: Sound | None, emotion_mix: Mapping[str, float] | None,
+               ) -> tuple[np.ndarray, np.ndarray, Feeling]:
+        """Samples (N,), identity (32,) and feeling that the arguments of `animate` ask for, checked."""
         if temperature < 0:
             raise ValueError(f"temperature is {temperature}; it must not be negative")
         shares = emotion_shares(emotion_mix)
         samples = read_samples(audio, sample_rate)
         check_speech(samples)
-        if identity is None:
-            identity = identity_of(mesh)
-        if np.shape(identity) != (IDENTITY_DIM,):
-            raise ValueError(f"identity has the shape {np.shape(identity)}, not ({IDENTITY_DIM},); "
+        identity = identity_of(mesh) if identity is None else np.asarray(identity)
+        if identity.shape != (IDENTITY_DIM,):
+            raise ValueError(f"identity has the shape {identity.shape}, not ({IDENTITY_DIM},); "
                              "face.read_identity gives it")
-        feeling = Feeling(None if emotion_from is None else self.hear_emotion(emotion_from, progress=progress), shares)
-        return self.raw_weights([samples], np.asarray(identity)[None], [seed], temperature, progress, [feeling])[0]
+        reference = None if emotion_from is None else self.hear_emotion(emotion_from, progress=progress)
+        return samples, identity, Feeling(reference, shares)
+
+    @torch.inference_mode()
+    def _animate_there(self, asked: tuple[np.ndarray, np.ndarray, Feeling], settings: EditSettings, fps: float,
+                       frames: int | None, seed: int, progress: Progress | None) -> Motion:
+        """The likeliest take, mixed on the device where the network left it: a fast graphics card would wait for the
+        processor else. As `RawTake.finish` but for rounding."""
+        samples, identity, feeling = asked
+        made, cues = self._made([samples], identity[None], [seed], 0.0, progress, [feeling])[0]
+        neutral, felt = to_steps(made)
+        weights = mixed(neutral, felt, cues, settings.emotion)
+        frames = frame_count(cues.seconds, fps) if frames is None else frames
+        head = None
+        if settings.head:  # the voice alone decides: made while the network runs
+            head = head_rotation(cues, fps, frames, seed=seed, strength=settings.head)
+        motion = Motion(ARKIT_NAMES, weights, cues.rate)
+        return apply_edits(motion, cues, settings, fps=fps, frames=frames, seed=seed, head=head)
 
     @torch.inference_mode()
     def hear_emotion(self, sound: Sound, name: str = "", progress: Progress | None = None) -> np.ndarray:
@@ -149,12 +179,17 @@ class Animator:
 
         Every clip is cut into windows of 8 s; windows of one length share a batch, whichever clip they are from.
         """
+        made = self._made(clips, identities, seeds, temperature, progress, feelings)
+        return [raw_take_of(deliveries.cpu().numpy(), cues) for deliveries, cues in made]
+
+    def _made(self, clips: Sequence[np.ndarray], identities: np.ndarray, seeds: Sequence[int], temperature: float,
+              progress: Progress | None, feelings: Sequence[Feeling] | None) -> list[tuple[Tensor, SoundCues]]:
+        """Deliveries, on the device, and cues of each clip; arguments as in `raw_weights`."""
         sounds = [sound_tensor(clip, self.device) for clip in clips]
         hearing = [Hearing(sound) for sound in sounds]
         made = self.deliveries(sounds, identities, seeds, temperature, progress, feelings)
         # On a graphics card all is only begun so far: the cues are made of what was heard while the network runs.
-        cues = [heard.cues() for heard in hearing]
-        return [raw_take_of(d.cpu().numpy(), c) for d, c in zip(made, cues, strict=True)]
+        return [(deliveries, heard.cues()) for deliveries, heard in zip(made, hearing, strict=True)]
 
     @torch.inference_mode()
     def deliveries(self, sounds: Sequence[Tensor], identities: np.ndarray, seeds: Sequence[int] = (),

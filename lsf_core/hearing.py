@@ -26,7 +26,7 @@ from .cues import (
 
 _HOP = int(SAMPLE_RATE / CUE_RATE)
 _STEP = SAMPLE_RATE // 2       # the rate at which pitch is looked for
-_BLOCK = 16384                 # frames at a time: 64 MB of spectra
+_BLOCK = 8192                  # frames at a time: 32 MB of spectra
 
 
 class Hearing:

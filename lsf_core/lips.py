@@ -2,14 +2,21 @@
 
 Measured on the neutral head of ICT-FaceKit (MIT licence; Li et al. 2020). Heads differ in scale; where in time the lips
 are closest is the same on all of them.
+
+Arrays are numpy's or torch's (arrays.py).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .arkit import INDEX
+from .arrays import library, like, percentile
 from .filters import gaussian, smoothstep
+
+Array = Any  # numpy's or torch's
 
 # Lip gap in mm per unit of weight, in ARKIT_NAMES order: y of the inner middle of the upper lip (vertex 5533) less
 # that of the lower lip (5517) in each expression of ICT-FaceKit (MIT licence; Li et al. 2020), times 10 as that
@@ -35,40 +42,45 @@ LEAST_OPENING, WIDEST_OPENING = 0.8, 1.4
 """How much less and more a feeling may open the mouth than the same words said neutrally. Held exactly, anger's raised
 upper lip would shut the jaw: clenched teeth. Let go, an o would become an a."""
 
-_OPENING_SMOOTHING = 25.0  # frames, sigma: 0.5 s, longer than any syllable, so that no sound is scaled by itself
-_LEAST_GAP = 0.5  # mm: where nobody speaks, a ratio of openings means nothing
+OPENING_SMOOTHING = 25.0  # frames, sigma: 0.5 s, longer than any syllable, so that no sound is scaled by itself
+LEAST_GAP = 0.5  # mm: where nobody speaks, a ratio of openings means nothing
 
 
-def felt_gap(felt: np.ndarray, words: np.ndarray) -> np.ndarray:
+def felt_gap(felt: Array, words: Array) -> Array:
     """Lip gap (F,) in mm of `words` (F, 52) said with the feeling that `felt` (F, 52) shows: anger opens wider.
 
     The gap of the words times a factor from LEAST_OPENING to WIDEST_OPENING that is slower than syllables: how much
     wider `felt` is open around that moment. So closed lips stay closed, and each sound opens as far against the next
     one as in the words.
     """
-    gap = np.clip(words, 0.0, 1.0) @ GAP_ROW
-    calm, stirred = (gaussian(np.maximum(x, 0.0), _OPENING_SMOOTHING) + _LEAST_GAP
-                     for x in (gap, np.clip(felt, 0.0, 1.0) @ GAP_ROW))
-    factor = np.clip(stirred / calm, LEAST_OPENING, WIDEST_OPENING)
-    return gap * np.where(gap > 0.0, factor, 1.0)
+    gap = lip_gap(words.clip(0.0, 1.0))
+    calm, stirred = (gaussian(x.clip(0.0), OPENING_SMOOTHING) + LEAST_GAP for x in (gap, lip_gap(felt.clip(0.0, 1.0))))
+    factor = (stirred / calm).clip(LEAST_OPENING, WIDEST_OPENING)
+    return gap * library(gap).where(gap > 0.0, factor, 1.0)
 
 
-def keep_gap(weights: np.ndarray, words: np.ndarray, gap: np.ndarray | None = None) -> np.ndarray:
+def lip_gap(weights: Array) -> Array:
+    """Lip gap (F,) in mm of weights (F, 52), see GAP_ROW."""
+    return weights @ like(GAP_ROW, weights)
+
+
+def keep_gap(weights: Array, words: Array, gap: Array | None = None) -> Array:
     """`weights` (F, 52) with the lip gap of `words` (F, 52): the same words, said with whatever else `weights` shows.
 
     gap: (F,) mm, another one to reach, such as `felt_gap`. A feeling laid over speech must not say other words: a sneer
     lifts the upper lip off a b, a smile spoils an o. What it adds to the lower lip goes first, then the jaw gives way,
     at last mouthClose. Returns new weights in [0, 1].
     """
-    w, words = np.clip(weights, 0.0, 1.0), np.clip(words, 0.0, 1.0)
-    gap = words @ GAP_ROW if gap is None else gap
+    xp = library(weights)
+    w, words = weights.clip(0.0, 1.0), words.clip(0.0, 1.0)
+    gap = lip_gap(words) if gap is None else gap
     for names, gives_up_only in ((("mouthLowerDownLeft", "mouthLowerDownRight"), True), (("jawOpen",), False),
                                  (("mouthClose",), False)):
         shapes = [INDEX[name] for name in names]
-        wanted = w[:, shapes] + ((gap - w @ GAP_ROW) / GAP_ROW[shapes].sum())[:, None]
+        wanted = w[:, shapes] + ((gap - lip_gap(w)) / float(GAP_ROW[shapes].sum()))[:, None]
         if gives_up_only:
-            wanted = np.minimum(np.maximum(wanted, words[:, shapes]), w[:, shapes])
-        w[:, shapes] = np.clip(wanted, 0.0, 1.0)
+            wanted = xp.minimum(xp.maximum(wanted, words[:, shapes]), w[:, shapes])
+        w[:, shapes] = wanted.clip(0.0, 1.0)
     return w
 
 
@@ -91,67 +103,61 @@ _LIFTS = [INDEX[name + side] for name in ("mouthLowerDown", "mouthUpperUp") for 
 _JAW, _CLOSE = INDEX["jawOpen"], INDEX["mouthClose"]
 
 
-def closedness(gap: np.ndarray) -> np.ndarray:
+def closedness(gap: Array) -> Array:
     """(F,) from 1, lips closed, to 0, lips open, for a lip gap (F,) in mm. All 1 for a mouth that never opens."""
-    usual = float(np.percentile(gap, 95))
-    if usual <= 0:
-        return np.ones(len(gap))
-    return 1.0 - smoothstep(gap / usual, CLOSED, OPEN)
+    usual = percentile(gap, 95)
+    # By `where` and not by `if`: what a graphics card has still to compute is not waited for.
+    return library(gap).where(usual > 0, 1.0 - smoothstep(gap / usual.clip(1e-9), CLOSED, OPEN), 1.0)
 
 
-def contacts(words: np.ndarray, spoken: np.ndarray) -> np.ndarray:
+def contacts(words: Array, spoken: np.ndarray) -> Array:
     """(F,) from 0 to 1: how surely `words` (F, 52) close the lips to speak, and not in a pause; spoken (F,) bool."""
     speech = np.clip(2 * gaussian(spoken.astype(np.float64), 8.0), 0.0, 1.0)
-    return closedness(np.maximum(words @ GAP_ROW, 0.0)) * speech
+    return closedness(lip_gap(words).clip(0.0)) * like(speech, words)
 
 
-def seal_corners(felt: np.ndarray, words: np.ndarray, contact: np.ndarray) -> np.ndarray:
+def seal_corners(felt: Array, words: Array, contact: Array) -> Array:
     """`felt` (F, 52) whose lips are let go by the feeling where `words` (F, 52) close them; contact (F,), `contacts`.
 
     A sneer lifts the upper lip beside its middle, where GAP_ROW does not see it, and bares teeth in a b. Between the
     words it stays. Returns new weights.
     """
-    w = felt.copy()
+    w = 1.0 * felt
     w[:, _CORNERS] += SEALED * contact[:, None] * (words[:, _CORNERS] - felt[:, _CORNERS])
     return w
 
 
-def press(felt: np.ndarray, words: np.ndarray, contact: np.ndarray) -> np.ndarray:
+def press(felt: Array, words: Array, contact: Array) -> Array:
     """(F,) mm by which lips come nearer in a contact than the words have them, the more the feeling pulls at them."""
-    pull = np.abs(felt[:, _CORNERS] - words[:, _CORNERS]).sum(1)
-    return PRESS_MM * contact * np.clip(pull / FULL_PULL, 0.0, 1.0)
+    pull = abs(felt[:, _CORNERS] - words[:, _CORNERS]).sum(1)
+    return PRESS_MM * contact * (pull / FULL_PULL).clip(0.0, 1.0)
 
 
-def keep_closures(weights: np.ndarray, before: np.ndarray, spoken: np.ndarray | None = None) -> np.ndarray:
+def keep_closures(weights: Array, before: Array, spoken: Array | None = None) -> Array:
     """`weights` (F, 52) with lips closed wherever they are closed in `before` (F, 52), however both differ elsewhere.
 
     spoken: (F,) 0 to 1, where closures matter (a mouth may hang open in a pause); None: everywhere. Closed lips stay as
     near as they were, or nearer in the same measure as the whole take opens less. Returns new weights in [0, 1].
     """
-    was, now = np.maximum(before @ GAP_ROW, 0.0), np.maximum(weights @ GAP_ROW, 0.0)
-    usual = float(np.percentile(was, 95))
-    less = min(1.0, float(np.percentile(now, 95)) / usual) if usual > 0 else 1.0
+    was, now = lip_gap(before).clip(0.0), lip_gap(weights).clip(0.0)
+    usual = percentile(was, 95)
+    less = library(was).where(usual > 0, (percentile(now, 95) / usual.clip(1e-9)).clip(None, 1.0), 1.0)
     closed = closedness(was) if spoken is None else closedness(was) * spoken
-    return close_by(weights, closed * np.maximum(now - less * was, 0.0))
+    return close_by(weights, closed * (now - less * was).clip(0.0))
 
 
-def close_by(weights: np.ndarray, gap: np.ndarray) -> np.ndarray:
+def close_by(weights: Array, gap: Array) -> Array:
     """`weights` (F, 52) with lips nearer by `gap` (F,) mm: lips that are drawn apart give way, then mouthClose brings
     them together as far as the jaw is open, then the jaw gives way, at last mouthClose alone. Returns new weights."""
-    w = weights.copy()
-    left = np.array(gap, np.float64)
-    todo = np.flatnonzero(left > 1e-6)
-    if not len(todo):
-        return w
-    part, left = w[todo], left[todo]
-    lifted = part[:, _LIFTS] @ GAP_ROW[_LIFTS]
-    share = np.clip(left / np.maximum(lifted, 1e-9), 0.0, 1.0)
-    part[:, _LIFTS] *= (1.0 - share)[:, None]
-    left -= share * lifted
-    for shape, limit in ((_CLOSE, np.maximum(0.9 * part[:, _JAW], part[:, _CLOSE])), (_JAW, 0.0), (_CLOSE, 1.0)):
-        moved = np.clip(part[:, shape] - left / GAP_ROW[shape], 0.0, 1.0)
-        moved = np.minimum(moved, limit) if shape == _CLOSE else moved
-        left += (moved - part[:, shape]) * GAP_ROW[shape]
-        part[:, shape] = moved
-    w[todo] = part
+    xp, w = library(weights), 1 * weights
+    lifted = w[:, _LIFTS] @ like(GAP_ROW[_LIFTS], w)
+    share = (gap / lifted.clip(1e-9)).clip(0.0, 1.0)
+    w[:, _LIFTS] *= (1.0 - share)[:, None]
+    left = gap - share * lifted
+    for shape, limit in ((_CLOSE, xp.maximum(0.9 * w[:, _JAW], w[:, _CLOSE])), (_JAW, None), (_CLOSE, None)):
+        row = float(GAP_ROW[shape])
+        moved = (w[:, shape] - left / row).clip(0.0, 1.0)
+        moved = moved if limit is None else xp.minimum(moved, limit)
+        left = left + (moved - w[:, shape]) * row
+        w[:, shape] = moved
     return w

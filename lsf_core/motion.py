@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arkit import ARKIT_NAMES, INDEX
+from .arrays import is_torch, library, like, like_index, to_numpy
 from .errors import LSFError
-from .lips import GAP_ROW
+from .lips import lip_gap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +47,7 @@ class Motion:
     head_rotation: (F, 3) radians, or None where no head motion was made: pitch (chin down is positive), yaw (to the
     face's own left), roll (onto its own left shoulder). On a head that faces -Y with Z up, as in Blender, these are
     right-handed rotations about X, Z and Y.
+    Inside the engine the weights may still be a tensor of torch, see arrays.py; what is handed out never is.
     Raises LSFError for other names, shapes that do not fit, NaN or infinite values, no frames.
     """
 
@@ -62,12 +64,19 @@ class Motion:
         self.fps = float(self.fps)
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise LSFError(f"The frame rate is {self.fps}; it must be more than 0.")
+        if is_torch(self.weights):
+            self.weights = self.weights.clip(0.0, 1.0)
+            return
         self.weights = np.clip(_checked("weights", self.weights, (None, len(ARKIT_NAMES))), 0.0, 1.0)
         if self.head_rotation is not None:
             self.head_rotation = _checked("head_rotation", self.head_rotation, (len(self.weights), 3))
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def on_host(self) -> Motion:
+        """This motion with its weights in numpy, checked; itself where they are already."""
+        return replace(self, weights=to_numpy(self.weights)) if is_torch(self.weights) else self
 
     @property
     def seconds(self) -> float:
@@ -80,7 +89,7 @@ class Motion:
 
     def lip_gap_mm(self) -> Floats:
         """Lip gap beyond rest in mm, (F,), never below 0; see lips.GAP_ROW."""
-        return np.maximum(self.weights @ GAP_ROW, 0.0).astype(np.float32)
+        return np.maximum(to_numpy(lip_gap(self.weights)), 0.0).astype(np.float32)
 
     def resample(self, fps: float, frames: int | None = None) -> Motion:
         """This motion at another frame rate: frame i of the result lies at i / fps of the same clock.
@@ -99,14 +108,15 @@ class Motion:
             raise LSFError(f"A motion of {count} frames was asked for; at least 1 is needed.")
         where = np.arange(count) * (self.fps / fps)  # in frames of this motion
         weights = _interpolate(self.weights, where)
-        lids = 1.0 - np.maximum(self["eyeBlinkLeft"], self["eyeBlinkRight"])
+        lids = to_numpy(1.0 - library(self.weights).maximum(self["eyeBlinkLeft"], self["eyeBlinkRight"]))
         for columns, opening, prominence in (
             (MOUTH, self.lip_gap_mm(), GAP_PROMINENCE_MM),
             (LIDS, lids, LID_PROMINENCE),
         ):
             snapped = _snap_to_minima(where, opening, prominence)
             moved = np.flatnonzero(snapped != where)
-            weights[np.ix_(moved, np.array(columns))] = _interpolate(self.weights[:, columns], snapped[moved])
+            rows = _interpolate(self.weights, snapped[moved])[:, list(columns)]
+            weights[like_index(moved, weights)[:, None], like_index(np.array(columns), weights)] = rows
         head = None if self.head_rotation is None else _interpolate(self.head_rotation, where)
         return Motion(self.names, weights, fps, head)
 
@@ -205,8 +215,9 @@ def _interpolate(values: Floats, where: NDArray) -> Floats:
     """Rows of `values` (F, C) at fractional frames `where` (G,), linear, the ends held: (G, C)."""
     where = np.clip(where, 0, len(values) - 1)
     low = np.minimum(where.astype(np.int64), max(len(values) - 2, 0))
-    share = (where - low).astype(np.float32)[:, None]
-    return values[low] * (1 - share) + values[np.minimum(low + 1, len(values) - 1)] * share
+    share = like((where - low).astype(np.float32)[:, None], values)
+    before, after = like_index(low, values), like_index(np.minimum(low + 1, len(values) - 1), values)
+    return values[before] * (1 - share) + values[after] * share
 
 
 def _snap_to_minima(where: NDArray, opening: Floats, prominence: float) -> NDArray:
@@ -219,17 +230,17 @@ def _snap_to_minima(where: NDArray, opening: Floats, prominence: float) -> NDArr
     snapped = where.copy()
     if len(where) < 2:
         return snapped
-    step = where[1] - where[0]
+    step = float(where[1] - where[0])
     claimed: dict[int, float] = {}
     for start, end in minima(opening, prominence):
-        if np.ceil(start / step - 1e-9) * step <= end + 1e-9:
+        if math.ceil(start / step - 1e-9) * step <= end + 1e-9:
             continue
-        middle = (start + end) / 2
-        nearest = int(np.clip(round(middle / step), 0, len(where) - 1))
-        target = float(np.clip(where[nearest], start, end))
-        if abs(target - where[nearest]) > step / 2 + 1e-9 or claimed.get(nearest, math.inf) <= opening[start]:
+        nearest = min(max(round((start + end) / 2 / step), 0), len(where) - 1)
+        place, lowest = float(where[nearest]), float(opening[start])
+        target = min(max(place, start), end)
+        if abs(target - place) > step / 2 + 1e-9 or claimed.get(nearest, math.inf) <= lowest:
             continue
-        claimed[nearest] = float(opening[start])
+        claimed[nearest] = lowest
         snapped[nearest] = target
     return snapped
 
@@ -239,24 +250,40 @@ def minima(curve: Floats, prominence: float) -> Sequence[tuple[int, int]]:
 
     The end of the curve closes a stretch without a climb; its beginning opens none, as frame 0 is always sampled.
     """
-    values = np.asarray(curve, np.float64).tolist()  # plain floats: five times as quick in a loop
+    values = np.asarray(curve, np.float64)
+    edges = np.flatnonzero(np.diff(values))
+    firsts, lasts = np.append(0, edges + 1), np.append(edges, len(values) - 1)  # of each stretch of equal values
+    levels = values[firsts]
+    # Only where the curve turns can a minimum lie or a climb be highest: a tenth of the frames is looked at one by one.
+    rises = np.diff(levels) > 0
+    turns = np.unique(np.concatenate([[0], np.flatnonzero(rises[1:] != rises[:-1]) + 1, [len(levels) - 1]]))
     found = []
-    falling_from, start = values[0], 0  # the highest value since the last minimum, and where the lowest since began
-    lowest, last = values[0], 0
+    falling_from = lowest = float(levels[0])  # the highest value since the last minimum, and the lowest since then
+    at = 0
     searching = False  # True once the curve has fallen by `prominence` below `falling_from`
-    for i, value in enumerate(values):
+    for turn, value in zip(turns.tolist(), levels[turns].tolist(), strict=True):
         if not searching:
             falling_from = max(falling_from, value)
             if value <= falling_from - prominence:
-                searching, lowest, start, last = True, value, i, i
+                searching, lowest, at = True, value, turn
             continue
-        if value < lowest - 1e-6:
-            lowest, start, last = value, i, i
-        elif value <= lowest + 1e-6 and last == i - 1:
-            last = i
+        if value < lowest - _SAME:
+            lowest, at = value, turn
         if value >= lowest + prominence:
-            found.append((start, last))
+            found.append(_stretch(values, lowest, int(firsts[at]), int(lasts[at])))
             searching, falling_from = False, value
     if searching:
-        found.append((start, last))
+        found.append(_stretch(values, lowest, int(firsts[at]), int(lasts[at])))
     return found
+
+
+_SAME = 1e-6  # values nearer than this are equal
+
+
+def _stretch(values: Floats, lowest: float, first: int, last: int) -> tuple[int, int]:
+    """A stretch of lowest values with those at both its ends that are the same but for rounding."""
+    while first > 0 and values[first - 1] <= lowest + _SAME:
+        first -= 1
+    while last + 1 < len(values) and values[last + 1] <= lowest + _SAME:
+        last += 1
+    return first, last

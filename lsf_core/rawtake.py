@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arkit import ARKIT_NAMES
+from .arrays import like
 from .cues import TENTHS, SoundCues, listen
 from .edits import DEFAULT, EditSettings, apply_edits
 from .errors import LSFError
@@ -57,9 +58,9 @@ class RawTake:
             if values.shape != (len(self.cues), len(ARKIT_NAMES)) or not len(values):
                 raise LSFError(f"The raw take's {name} weights have the shape {values.shape}; "
                                f"{(max(1, len(self.cues)), len(ARKIT_NAMES))} is needed. Animate again.")
-            if not np.isfinite(values).all():
+            if not np.isfinite(values.sum()):  # one of them would be enough, and a sum is quicker than a look at each
                 raise LSFError(f"The raw take's {name} weights hold NaN or infinite values. Animate again.")
-            object.__setattr__(self, name, _to_steps(values).astype(np.float32) / _STEPS)
+            object.__setattr__(self, name, to_steps(values))
 
     @staticmethod
     def of(neutral: Floats, emotional: Floats, samples: Floats) -> RawTake:
@@ -81,16 +82,8 @@ class RawTake:
         return replace(self, cues=self.cues.retimed(speed))
 
     def mix(self, strength: float) -> Floats:
-        """Weights (F, 52) in [0, 1] with the emotion at `strength`: 0 none, 1 as heard, 2 twice that.
-
-        What the emotion adds is smoothed over FEELING_SMOOTHING, and whatever it does, the lips close as in the neutral
-        delivery; they open as there too, or a little wider or less, as the feeling has it (lips.felt_gap).
-        """
-        added = gaussian(self.emotional - self.neutral, FEELING_SMOOTHING) * swell(self.cues)[:, None]
-        felt = self.neutral + strength * added
-        contact = contacts(self.neutral, self.cues.voiced)
-        gap = felt_gap(felt, self.neutral) - press(felt, self.neutral, contact)
-        return keep_gap(seal_corners(felt, self.neutral, contact), self.neutral, gap).astype(np.float32)
+        """Weights (F, 52) in [0, 1] with the emotion at `strength`: 0 none, 1 as heard, 2 twice that; see `mixed`."""
+        return mixed(self.neutral, self.emotional, self.cues, strength).astype(np.float32)
 
     def finish(self, settings: EditSettings = DEFAULT, *, fps: float, frames: int | None = None,
                seed: int = 0) -> Motion:
@@ -151,6 +144,24 @@ class RawTake:
         }
 
 
+def mixed(neutral: Any, emotional: Any, cues: SoundCues, strength: float) -> Any:
+    """Weights (F, 52) in [0, 1] of two deliveries (F, 52) with the emotion at `strength`; arrays of numpy or torch.
+
+    What the emotion adds is smoothed over FEELING_SMOOTHING, and whatever it does, the lips close as in the neutral
+    delivery; they open as there too, or a little wider or less, as the feeling has it (lips.felt_gap).
+    """
+    added = gaussian(emotional - neutral, FEELING_SMOOTHING) * like(swell(cues), neutral)[:, None]
+    felt = neutral + strength * added
+    contact = contacts(neutral, cues.voiced)
+    gap = felt_gap(felt, neutral) - press(felt, neutral, contact)
+    return keep_gap(seal_corners(felt, neutral, contact), neutral, gap)
+
+
+def to_steps(weights: Any) -> Any:
+    """Weights rounded to what a RawTake holds; an array of numpy or torch."""
+    return (weights * _STEPS).round().clip(-2 * _STEPS, 2 * _STEPS - 1) * (1 / _STEPS)
+
+
 def swell(cues: SoundCues) -> Floats:
     """(F,) factor on what a feeling adds, about 1 while someone speaks: it rises with loud words, as faces beat
     time with the voice (Ekman 1979), and sinks in pauses. The smoothing above takes both out of the network's own."""
@@ -163,7 +174,7 @@ def swell(cues: SoundCues) -> Floats:
 
 
 def _to_steps(weights: Floats) -> NDArray[np.int16]:
-    return np.clip(np.round(weights * _STEPS), -2 * _STEPS, 2 * _STEPS - 1).astype(np.int16)
+    return np.round(to_steps(weights) * _STEPS).astype(np.int16)
 
 
 def _to_tenths(values: Floats) -> NDArray[np.int16]:

@@ -8,6 +8,10 @@ they were. Times are drawn in seconds, so a take has its blinks at the same mome
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from ..cues import SoundCues
 from ..motion import Motion
 from .asymmetry import add_asymmetry
@@ -15,30 +19,33 @@ from .blink import add_blinks
 from .breath import add_breath
 from .closure import press_lips
 from .gaze import add_gaze
-from .head import add_head
+from .head import add_head, head_rotation
 from .settings import DEFAULT, NONE, PRESETS, STRENGTHS, EditSettings, edit_settings
 from .settle import settle_ends, still_pauses
 from .shapes import mix_shapes, scale_regions
 from .smooth import smooth_motion
 
 __all__ = ["DEFAULT", "NONE", "PRESETS", "STRENGTHS", "EditSettings", "add_asymmetry", "add_blinks", "add_breath",
-           "add_gaze", "add_head", "apply_edits", "edit_settings", "mix_shapes", "press_lips", "scale_regions",
-           "settle_ends", "smooth_motion", "still_pauses"]
+           "add_gaze", "add_head", "apply_edits", "edit_settings", "head_rotation", "mix_shapes", "press_lips",
+           "scale_regions", "settle_ends", "smooth_motion", "still_pauses"]
 
 SMOOTHING_SECONDS = 0.04
 
 
 def apply_edits(
     motion: Motion, cues: SoundCues | None = None, settings: EditSettings = DEFAULT, *,
-    fps: float | None = None, frames: int | None = None, seed: int = 0,
+    fps: float | None = None, frames: int | None = None, seed: int = 0, head: np.ndarray | None = None,
 ) -> Motion:
     """The motion at `fps` (None: its own) with its edits; the argument is not changed.
 
     cues: of the sound that the motion belongs to, on the same clock. None: no sound is known; then nobody breathes or
     moves the head, and blinks and looks come at any time. `settings.emotion` was applied where both deliveries were at
-    hand, see RawTake.mix. What the mouth does is edited before the motion is resampled, which keeps its closures; lids,
-    eyes and head come after, drawn for the very frames.
+    hand, see RawTake.mix. head: what `head_rotation` gives, where that was made already. What the mouth does is edited
+    before the motion is resampled, which keeps its closures; lids, eyes and head come after, drawn for the very frames.
+    A motion that lies in torch is edited there as far as the usual edits go; what is returned lies in numpy.
     """
+    if not settings.is_usual:
+        motion = motion.on_host()
     if settings.smoothing:
         motion = smooth_motion(motion, SMOOTHING_SECONDS * settings.smoothing)
     motion = scale_regions(motion, settings, cues)
@@ -58,6 +65,9 @@ def apply_edits(
         motion = add_gaze(motion, cues, seed=seed, strength=settings.gaze)
     if settings.blink:
         motion = add_blinks(motion, cues, seed=seed, strength=settings.blink)
-    if settings.head and cues is not None:
+    motion = motion.on_host()
+    if head is not None:
+        motion = replace(motion, head_rotation=head)
+    elif settings.head and cues is not None:
         motion = add_head(motion, cues, seed=seed, strength=settings.head)
     return mix_shapes(motion, settings, cues)

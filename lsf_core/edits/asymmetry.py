@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arkit import INDEX
+from ..arrays import library, like
 from ..motion import Motion
 from .chance import slow_noise, stream
 
@@ -29,16 +30,31 @@ GROUPS = (
 def add_asymmetry(motion: Motion, *, seed: int = 0, strength: float = 1.0) -> Motion:
     """The motion with one side given what is taken from the other, so that the lip gap stays as it is."""
     rng = stream(_STREAM, seed)
-    leanings = rng.normal([mean for mean, _ in GROUPS], 0.7)
+    own = _leanings(rng)
     wander = slow_noise(rng, len(motion), len(GROUPS), WANDER_SECONDS * motion.fps)
-    lean = np.clip(strength * AMOUNT * (leanings + 0.7 * wander), -0.5, 0.5).astype(np.float32)
-    weights = motion.weights.copy()
-    for (_, shapes), amount in zip(GROUPS, lean.T, strict=True):
+    return motion.with_weights(lean(motion.weights, strength * (own + 0.7 * wander)))
+
+
+def leanings(seed: int) -> np.ndarray:
+    """How far each of GROUPS leans in the mean of a take (3,), before its strength."""
+    return _leanings(stream(_STREAM, seed))
+
+
+def _leanings(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal([mean for mean, _ in GROUPS], 0.7)
+
+
+def lean(weights: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    """Weights (F, 52) with the sides of each of GROUPS shifted by amounts (F, 3) or (3,), in units of AMOUNT."""
+    shares = np.clip(AMOUNT * np.broadcast_to(amounts, (len(weights), len(GROUPS))), -0.5, 0.5).astype(np.float32)
+    weights, xp = 1 * weights, library(weights)
+    for (_, shapes), amount in zip(GROUPS, shares.T, strict=True):
         left = [INDEX[name + "Left"] for name in shapes]
         right = [INDEX[name + "Right"] for name in shapes]
-        low = np.minimum(weights[:, left], weights[:, right])
-        high = np.maximum(weights[:, left], weights[:, right])
-        shift = np.clip(amount[:, None] * (low + high) / 2, -np.minimum(low, 1 - high), np.minimum(low, 1 - high))
+        low = xp.minimum(weights[:, left], weights[:, right])
+        high = xp.maximum(weights[:, left], weights[:, right])
+        most = xp.minimum(low, 1 - high)
+        shift = xp.minimum(xp.maximum(like(amount, weights)[:, None] * (low + high) / 2, -most), most)
         weights[:, left] += shift
         weights[:, right] -= shift
-    return motion.with_weights(weights)
+    return weights

@@ -12,12 +12,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arkit import INDEX
+from ..arrays import library, like, to_numpy
 from ..cues import SoundCues
 from ..motion import Motion
 from .chance import stream
@@ -100,26 +102,43 @@ def add_blinks(motion: Motion, cues: SoundCues | None = None, *, seed: int = 0, 
     """
     ends = None if cues is None else cues.phrase_ends()
     times = np.arange(len(motion)) / motion.fps
-    weights = motion.weights.copy()
-    wide = weights[:, _WIDE].max(axis=1)
-    own = weights[:, _BLINK].max(axis=1) > OWN_BLINK
+    weights = motion.weights
+    wide, own = to_numpy(stares(weights)), to_numpy(closes_by_itself(weights))
     lid = np.zeros(len(motion))
-    last = -MIN_GAP
+    last, reach = -MIN_GAP, math.ceil(0.5 * motion.fps)  # frames around a blink that it may concern
     for blink in plan_blinks(motion.seconds, ends, seed=seed, strength=strength):
-        frame = _wait_for(wide <= WIDE_LIMIT, round(blink.time * motion.fps), round(1.5 * motion.fps))
+        frame = _wait_for(~wide, round(blink.time * motion.fps), round(1.5 * motion.fps))
         if frame is None:
             continue
         time = frame / motion.fps
-        near = own[np.abs(times - time) < 0.4]
+        around = slice(max(0, frame - reach), frame + reach + 1)
+        near = own[around][np.abs(times[around] - time) < 0.4]
         too_late = time + blink.closed + blink.opening > motion.seconds
         if near.any() or too_late or time - last < MIN_GAP / 2:
             continue
         last = time
-        lid = np.maximum(lid, Blink(time, blink.closing, blink.closed, blink.opening).lid(times))
-    lid32 = lid.astype(np.float32)[:, None]
+        moved = Blink(time, blink.closing, blink.closed, blink.opening)
+        lid[around] = np.maximum(lid[around], moved.lid(times[around]))
+    return motion.with_weights(close_lids(weights, lid))
+
+
+def close_lids(weights: NDArray, lid: NDArray) -> NDArray:
+    """Weights (F, 52) with the lids closed as far as `lid` (F,) says, 0 to 1, where they are not closed farther."""
+    weights, lid32 = 1 * weights, like(lid.astype(np.float32)[:, None], weights)
+    closed = lid32 * (1 - LOOK_DOWN_LID * weights[:, _LOOK_DOWN])
     weights[:, _WIDE] *= 1 - lid32
-    weights[:, _BLINK] = np.maximum(weights[:, _BLINK], lid32 * (1 - LOOK_DOWN_LID * weights[:, _LOOK_DOWN]))
-    return motion.with_weights(weights)
+    weights[:, _BLINK] = library(weights).maximum(weights[:, _BLINK], closed)
+    return weights
+
+
+def stares(weights: NDArray) -> NDArray:
+    """(F,) bool: eyes so wide that no blink breaks the stare."""
+    return (weights[:, _WIDE] > WIDE_LIMIT).any(1)
+
+
+def closes_by_itself(weights: NDArray) -> NDArray:
+    """(F,) bool: the motion's own lids are closed for a blink."""
+    return (weights[:, _BLINK] > OWN_BLINK).any(1)
 
 
 def _wait_for(allowed: NDArray[np.bool_], frame: int, patience: int) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arkit import INDEX
+from ..arrays import like
 from ..cues import SoundCues
 from ..filters import smoothstep
 from ..motion import Motion
@@ -44,7 +45,7 @@ def add_breath(motion: Motion, cues: SoundCues, *, seed: int = 0, strength: floa
         done = (times[span] - (start - length)) / length
         # The breath is drawn until shortly before the phrase, then the lips make ready for its first sound.
         depth[span] = size * smoothstep(done, 0.0, 0.7) * (1 - smoothstep(done, 0.75, 1.0))
-    weights = motion.weights.copy()
+    weights = 1 * motion.weights
     for name, weight in SHAPES.items():
-        weights[:, INDEX[name]] += (strength * weight * depth).astype(np.float32)
+        weights[:, INDEX[name]] += like((strength * weight * depth).astype(np.float32), weights)
     return motion.with_weights(weights)

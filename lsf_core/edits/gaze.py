@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arkit import INDEX
+from ..arrays import library, like
 from ..cues import SoundCues
 from ..motion import Motion
 from .chance import stream
@@ -40,14 +41,23 @@ def add_gaze(motion: Motion, cues: SoundCues | None = None, *, seed: int = 0, st
     """The motion with eye movements added to its own eyeLook curves; strength scales their size."""
     times = np.arange(len(motion)) / motion.fps
     turns = np.zeros(0) if cues is None else cues.phrases().ravel()
-    yaw, pitch = plan_gaze(motion.seconds, turns, stream(_STREAM, seed)).at(times)
-    weights = motion.weights.copy()
-    scale = strength / DEGREES_PER_WEIGHT
-    _push(weights, "eyeLookOutLeft", "eyeLookInLeft", yaw * scale)
-    _push(weights, "eyeLookInRight", "eyeLookOutRight", yaw * scale)
-    _push(weights, "eyeLookUpLeft", "eyeLookDownLeft", pitch * scale)
-    _push(weights, "eyeLookUpRight", "eyeLookDownRight", pitch * scale)
-    return motion.with_weights(weights)
+    yaw, pitch = plan_gaze(motion.seconds, turns, gaze_stream(seed)).at(times)
+    return motion.with_weights(look(motion.weights, strength * yaw, strength * pitch))
+
+
+def gaze_stream(seed: int) -> np.random.Generator:
+    """The chances that gaze is drawn from."""
+    return stream(_STREAM, seed)
+
+
+def look(weights: NDArray, yaw: NDArray, pitch: NDArray) -> NDArray:
+    """Weights (F, 52) with the eyes turned by yaw (F,) degrees to the face's own left and pitch (F,) upwards."""
+    weights = 1 * weights
+    _push(weights, "eyeLookOutLeft", "eyeLookInLeft", yaw / DEGREES_PER_WEIGHT)
+    _push(weights, "eyeLookInRight", "eyeLookOutRight", yaw / DEGREES_PER_WEIGHT)
+    _push(weights, "eyeLookUpLeft", "eyeLookDownLeft", pitch / DEGREES_PER_WEIGHT)
+    _push(weights, "eyeLookUpRight", "eyeLookDownRight", pitch / DEGREES_PER_WEIGHT)
+    return weights
 
 
 class GazePlan:
@@ -114,7 +124,7 @@ def _next_look_away(clock: float, turns: NDArray, rng: np.random.Generator) -> f
 def _push(weights: NDArray, positive: str, negative: str, amount: NDArray) -> None:
     """Add a signed (F,) amount to a pair of opposite shapes: what one side cannot give up, the other takes."""
     plus, minus = INDEX[positive], INDEX[negative]
-    net = weights[:, plus] - weights[:, minus] + amount
-    both = np.minimum(weights[:, plus], weights[:, minus])
-    weights[:, plus] = both + np.maximum(net, 0)
-    weights[:, minus] = both + np.maximum(-net, 0)
+    net = weights[:, plus] - weights[:, minus] + like(amount, weights)
+    both = library(weights).minimum(weights[:, plus], weights[:, minus])
+    weights[:, plus] = both + net.clip(0)
+    weights[:, minus] = both + (-net).clip(0)

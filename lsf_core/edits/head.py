@@ -11,6 +11,8 @@ what these show: two or three about each axis.
 
 from __future__ import annotations
 
+from bisect import bisect
+
 import numpy as np
 
 from ..cues import SoundCues
@@ -33,7 +35,15 @@ _STREAM = 0x4E
 
 
 def add_head(motion: Motion, cues: SoundCues, *, seed: int = 0, strength: float = 1.0) -> Motion:
-    """The motion with head_rotation (axes as in Motion) that follows the voice; added to one that is there.
+    """The motion with head_rotation (axes as in Motion) that follows the voice; added to one that is there."""
+    rotation = head_rotation(cues, motion.fps, len(motion), seed=seed, strength=strength)
+    if motion.head_rotation is not None:
+        rotation += motion.head_rotation
+    return Motion(motion.names, motion.weights, motion.fps, rotation)
+
+
+def head_rotation(cues: SoundCues, fps: float, count: int, *, seed: int = 0, strength: float = 1.0) -> np.ndarray:
+    """(count, 3) float32 radians at `fps`, axes as in Motion: the voice alone decides.
 
     It is made at the rate of the cues with all its bends at least 0.1 s wide, so that no frame rate sees a jerk.
     """
@@ -46,13 +56,10 @@ def add_head(motion: Motion, cues: SoundCues, *, seed: int = 0, strength: float 
     degrees += gaussian(_nods(cues, rng), 0.07 * rate)
     limit = np.array(LIMIT_DEGREES)
     degrees = limit * np.tanh(strength * degrees / limit)
-    times = np.arange(len(motion)) / motion.fps
+    times = np.arange(count) / fps
     rotation = np.stack([cues.at(column, times) for column in degrees.T], axis=1)
-    rotation *= _ends(times, motion.seconds)[:, None]
-    rotation = np.radians(rotation).astype(np.float32)
-    if motion.head_rotation is not None:
-        rotation += motion.head_rotation
-    return Motion(motion.names, motion.weights, motion.fps, rotation)
+    rotation *= _ends(times, count / fps)[:, None]
+    return np.radians(rotation).astype(np.float32)
 
 
 def _melody(cues: SoundCues) -> np.ndarray:
@@ -80,10 +87,12 @@ def accents(cues: SoundCues) -> tuple[np.ndarray, np.ndarray]:
     inside = standing[1:-1]
     peaks = np.flatnonzero((inside >= standing[:-2]) & (inside > standing[2:]) & (inside > 0.5)) + 1
     taken: list[int] = []
+    gap = ACCENT_GAP * cues.rate
     for peak in peaks[np.argsort(-standing[peaks], kind="stable")].tolist():
-        if all(abs(peak - other) >= ACCENT_GAP * cues.rate for other in taken):
-            taken.append(peak)
-    chosen = np.array(sorted(taken), int)
+        place = bisect(taken, peak)  # only the nearest on either side can be too near
+        if all(abs(peak - other) >= gap for other in taken[max(0, place - 1):place + 1]):
+            taken.insert(place, peak)
+    chosen = np.array(taken, int)
     return chosen, np.minimum(standing[chosen], 2.0)
 
 

@@ -12,6 +12,8 @@ from ..errors import LSFError
 
 MAX_STRENGTH = 2.0
 
+REGION_STRENGTHS = ("jaw", "lips", "cheeks", "brows", "eyes")
+
 STRENGTHS = {
     "emotion": "What the voice's feeling adds to the neutral delivery: 0 none, 1 as heard",
     "jaw": "How far the jaw opens; p, b and m stay closed",
@@ -65,6 +67,11 @@ class EditSettings:
             object.__setattr__(self, name, _number(f"The edit '{name}' is", getattr(self, name), 0, MAX_STRENGTH))
         for name, low, high, idle in (("gain", 0, MAX_STRENGTH, 1.0), ("offset", -1, 1, 0.0)):
             object.__setattr__(self, name, _by_shape(name, getattr(self, name), low, high, idle))
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether only what is on by default is asked for: no smoothing or pressed lips, no strength by region."""
+        return not (self.smoothing or self.closure) and all(getattr(self, r) == 1 for r in REGION_STRENGTHS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers by name, and gain and offset as plain dicts; `from_dict` makes the same settings of it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arrays import like
 from ..cues import SoundCues
 from ..filters import gaussian, smoothstep
 from ..lips import keep_closures
@@ -33,8 +34,8 @@ def settle_ends(motion: Motion, cues: SoundCues | None = None, strength: float =
     seconds = _ramps(motion, cues)
     words = _fade(motion, seconds, strength)
     face = _fade(motion, tuple(max(s, FACE_SECONDS) for s in seconds), strength)
-    weights = motion.weights * face[:, None]
-    weights[:, list(MOUTH)] = motion.weights[:, list(MOUTH)] * words[:, None]
+    weights = motion.weights * like(face, motion.weights)[:, None]
+    weights[:, list(MOUTH)] = motion.weights[:, list(MOUTH)] * like(words, motion.weights)[:, None]
     head = None if motion.head_rotation is None else motion.head_rotation * face[:, None]
     return Motion(motion.names, weights, motion.fps, head)
 
@@ -74,10 +75,11 @@ def still_pauses(motion: Motion, cues: SoundCues, strength: float = 1.0) -> Moti
     calm = smoothstep(inside, 0.0, FADE_SECONDS).astype(np.float32)[:, None]
     if not calm.any():
         return motion
-    weights = motion.weights.copy()
+    weights, calm = 1 * motion.weights, like(calm, motion.weights)
     # Only what lies in the pause is heard by the filter, or the speech before it would be drawn into it.
     share = gaussian(calm, CALM_SECONDS * strength * motion.fps)
-    slow = gaussian(calm * weights[:, mouth], CALM_SECONDS * strength * motion.fps) / np.maximum(share, 1e-3)
+    slow = gaussian(calm * weights[:, mouth], CALM_SECONDS * strength * motion.fps) / share.clip(1e-3)
     weights[:, mouth] += calm * (slow - weights[:, mouth])
     # A quiet word may have been taken for a pause: its p b m stay.
     return motion.with_weights(keep_closures(weights, motion.weights, calm[:, 0]))
+
