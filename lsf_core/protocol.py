@@ -9,6 +9,7 @@ Blender's side loads this file by its path, so it imports nothing but the standa
 
 Every request but `cancel` is answered by exactly one `result` or `error`; any number of `progress` events come before.
 The engine works on one request at a time, in order; `cancel` overtakes them. It ends when its stdin closes.
+A stream lies open between its requests, and others may come in between; where one of its own fails, it is ended.
 
 Methods (params -> data)
     hello     -> protocol, engine, python, torch, device
@@ -26,6 +27,16 @@ Methods (params -> data)
               to 1 by name of arkit.EMOTIONS; what they lack to 1 stays as heard)
               -> weights (file), names, fps, head_rotation (file or None), raw (file: the take before edits, a RawTake),
               checkpoint (first digits of its sha256), warnings
+    stream_start   fps, look_ahead, seed, edits, emotion_strength, emotion_from, emotion_mix (as for animate); vertices,
+              faces, landmarks, area with their folder (optional, as for rig); and the sound: audio, audio_name, offset,
+              duration, content_seconds (a stretch of a file), or microphone (part of its name; "": the default), or
+              neither: chunks are sent -> look_ahead, step (seconds), seconds (of the stretch, or None), microphone (its
+              name, or None). There is one stream at a time: the one before it is dropped
+    stream_chunk   folder; samples (file (N,) float32, 16 kHz) where chunks are sent, or seconds (of the file, to be
+              heard on; as fast as it goes); of a microphone what it has recorded -> weights (file (F, 52), or None for
+              no frame), first (number of the first frame, at fps from the beginning), frames (F), heard (seconds so
+              far), ended (no frames will follow), level (dB of full scale, or None)
+    stream_end     folder -> as stream_chunk: the frames that are left
     unload    -> {}   forgets the network and the rigs, so that their memory is free
     cancel    job (the id of the request to stop)
     quit      -> {}   and the process ends
@@ -47,7 +58,8 @@ PROTOCOL_VERSION = 1
 MAX_LINE = 1 << 20
 """Bytes in a line at most: nothing here is long, so a longer line means that something else is talking."""
 
-METHODS = ("hello", "listen", "rig", "retarget", "animate", "unload", "cancel", "quit")
+METHODS = ("hello", "listen", "rig", "retarget", "animate", "stream_start", "stream_chunk", "stream_end", "unload",
+           "cancel", "quit")
 
 PROGRESS, RESULT, ERROR = "progress", "result", "error"
 EVENTS = (PROGRESS, RESULT, ERROR)

@@ -28,7 +28,7 @@ from . import __version__, protocol
 from .arrayfile import save_array
 from .audio import SAMPLE_RATE, check_speech, load_audio
 from .edits import EditSettings, edit_settings
-from .errors import AudioError, Cancelled, MeshError
+from .errors import AudioError, Cancelled, LSFError, MeshError
 from .failures import disk_failure, explain, out_of_gpu_memory
 from .feeling import spoken_frames
 from .motion import frame_count
@@ -37,6 +37,7 @@ from .protocol import Event, ProtocolError, Request
 if TYPE_CHECKING:
     from .animator import Animator
     from .face import RigStore
+    from .live import Frames, LiveSession
     from .rawtake import RawTake
 
 MAX_SECONDS = 3600.0
@@ -68,6 +69,7 @@ class Worker:
         self._cancelled: set[int] = set()
         self._model: Animator | None = None
         self._store: RigStore | None = None
+        self._live: LiveSession | None = None
         self._folders: set[str] = set()  # of the jobs that are under way
 
     # -- receiving ------------------------------------------------------------------------------------------------
@@ -247,12 +249,73 @@ class Worker:
         _save(params, "key_weights.npy", retarget(matched, names, keys, rig.deltas, weights, float(params["fps"])))
         return {"weights": "key_weights.npy", "names": names, "warnings": [str(warning) for warning in rig.warnings]}
 
+    def _do_stream_start(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        from .live import LiveSession
+        from .microphone import Microphone
+        from .streaming import Stream
+
+        self._close_stream()
+        fps, look_ahead, speed = float(params["fps"]), float(params["look_ahead"]), 1.0
+        sound: Any = None
+        if params.get("audio"):
+            # Silence is no error here: the face rests, and the playhead may be in a pause.
+            sound, speed = _stretch(params["audio"], float(params["offset"]), params.get("duration"),
+                                    params.get("content_seconds"))
+        elif params.get("microphone") is not None:
+            sound = Microphone(str(params["microphone"]))
+        try:
+            reference, identity = _reference_of(params.get("emotion_from")), None
+            if params.get("vertices"):
+                progress(0.05, "Reading the face")
+                identity = self._rigs.identity(*_mesh(params), **_guide(params), progress=_part(progress, 0.05, 0.6))
+            model = self._load_model(progress)
+            heard = None if reference is None else model.hear_emotion(reference, progress=progress)
+            # A strip that is played faster has fewer frames of the timeline to a second of its sound.
+            stream = Stream(model, fps=fps / speed, look_ahead=look_ahead, identity=identity, seed=int(params["seed"]),
+                            edits=_settings(params), emotion_from=heard, emotion_mix=params.get("emotion_mix"))
+        except BaseException:
+            if isinstance(sound, Microphone):
+                sound.close()
+            raise
+        self._live = LiveSession(stream, sound)
+        return {
+            "look_ahead": look_ahead,
+            "step": stream.step,
+            "seconds": len(sound) / SAMPLE_RATE / speed if isinstance(sound, np.ndarray) else None,
+            "microphone": sound.name if isinstance(sound, Microphone) else None,
+        }
+
+    def _do_stream_chunk(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        live = self._open_stream()
+        samples = np.asarray(_load(params, "samples")) if params.get("samples") else None
+        try:
+            return _told(params, live.chunk(samples, float(params.get("seconds", 0.0)), lambda: progress(0.0, "")))
+        except BaseException:  # what was heard in part cannot be gone on with
+            self._close_stream()
+            raise
+
+    def _do_stream_end(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        live = self._open_stream()
+        self._live = None
+        return _told(params, live.end())
+
+    def _open_stream(self) -> LiveSession:
+        if self._live is None:
+            raise LSFError("No live preview is open. Start it again.")
+        return self._live
+
+    def _close_stream(self) -> None:
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+
     def _usage(self) -> dict[str, Any]:
         from .device import device_name, memory_in_use
 
         return {"device": device_name(self._device), "loaded": self._model is not None, **memory_in_use()}
 
     def _do_unload(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        self._close_stream()
         self._model = None
         if self._store is not None:
             self._store.clear()
@@ -322,6 +385,16 @@ def _checkpoint_digest() -> str:
     from .animator import DEFAULT_CHECKPOINT
 
     return DEFAULT_CHECKPOINT.with_name(DEFAULT_CHECKPOINT.name + ".sha256").read_text(encoding="ascii")[:12]
+
+
+def _told(params: dict[str, Any], made: Frames) -> dict[str, Any]:
+    """The answer to a request of a stream; frames go into a file of their own number."""
+    name = None
+    if len(made.weights):
+        name = f"frames{made.first}.npy"
+        _save(params, name, made.weights)
+    return {"weights": name, "first": made.first, "frames": len(made.weights), "heard": made.heard,
+            "ended": made.ended, "level": made.level}
 
 
 def _save(params: dict[str, Any], name: str, array: np.ndarray) -> None:
