@@ -41,7 +41,7 @@ def solve_ear(ear: Ear, speech: SpeechEncoder, data: Mixture, batches: int = 48,
     heard = [_listen(ear, speech, data, data.batch(count, frames, audible=False), plain=number % 4 == 0)
              for number in range(batches)]
     means, emotion, voice, some, said = (torch.cat(part) for part in zip(*heard, strict=True))
-    _solve_gate(ear, some, said)
+    solve_gate(ear, some, said)
     solve_feelings(ear, means[~voice], emotion[~voice], means[voice])
 
 
@@ -56,7 +56,9 @@ def _listen(ear: Ear, speech: SpeechEncoder, data: Mixture, windows: Batch,
     """Of one batch: mean features (N, C) of windows with speech, their emotion (N,), which of them nobody acted (N,),
     single frames (M, C), and which of those are spoken (M,)."""
     said = spoken_frames(windows.audio) & (windows.emotion >= 0)[:, None]
-    features = speech(windows.audio if plain else augment(windows.audio, data.generator)).emotion.float()
+    audio = windows.audio if plain else augment(windows.audio, data.generator)
+    audio[-1] = 0                                   # the last window is speechless: let one be digital silence
+    features = speech(audio).emotion.float()
     # Captured speech, which does not know the whole face, was not acted either.
     unacted = (torch.arange(len(said), device=said.device) < data.unacted(len(said))) | ~windows.seen.all(1)
     enough = said.sum(1) >= ENOUGH
@@ -66,7 +68,7 @@ def _listen(ear: Ear, speech: SpeechEncoder, data: Mixture, windows: Batch,
             ear.normed(features[:, some]).flatten(0, 1), said[:, some].flatten())
 
 
-def _solve_gate(ear: Ear, frames: Tensor, said: Tensor, steepness: float = 4.0) -> None:
+def solve_gate(ear: Ear, frames: Tensor, said: Tensor, steepness: float = 4.0) -> None:
     """Least squares on +-1 for normed frames (M, C), speech and pauses weighing alike."""
     share = said.double().mean().clamp(1e-3, 1 - 1e-3)
     weight = torch.where(said, 0.5 / share, 0.5 / (1 - share)) / len(said)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from training_data import DEMO, LAYERS, write_data, write_encoder
 
-from lsf_core.arkit import EMOTIONS
+from lsf_core.animator import load_model
+from lsf_core.arkit import EMOTIONS, INDEX
 from lsf_core.network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
 from lsf_core.network.ear import Ear
-from lsf_core.speech import SpeechFeatures
-from lsf_core.training.listening import solve_feelings, spoken_frames
+from lsf_core.speech import SpeechFeatures, load_pretrained
+from lsf_core.training import cli
+from lsf_core.training.corpus import is_held_out, make_takes, read_emodb, read_speech
+from lsf_core.training.listening import solve_ear, solve_feelings, solve_gate, spoken_frames
+from lsf_core.training.stages import UNSPOKEN, blended
+from lsf_core.training.windows import Mixture, WindowSampler, speechless
 
 CHANNELS = 32
 HEARD = ("neutral", "angry", "sad")
@@ -93,3 +101,59 @@ def test_a_network_with_an_ear_feels_shares_of_its_anchors():
     assert (share.argmax(1) == EMOTIONS.index("angry")).all()
     whole = network.evidence(features.emotion).mean(1)
     assert torch.allclose(network.felt(whole), heard[:1], atol=1e-4), "a reference's mean is heard alike"
+
+
+def test_feelings_are_blended_as_their_anchors_are():
+    windows = speechless(6, 40, torch.Generator().manual_seed(0))
+    windows.emotion = torch.tensor([2, 2, 2, 4, 4, -1])
+    windows.emotional = windows.neutral.clone()
+    windows.emotional[:3, :, INDEX["mouthSmileLeft"]], windows.emotional[:3, :, INDEX["jawOpen"]] = 0.6, 0.2
+    windows.emotional[3:5, :, INDEX["eyeWideLeft"]] = 0.8
+    lots = SimpleNamespace(generator=torch.Generator().manual_seed(1))
+    seen = []
+    for _ in range(20):
+        mix, added = blended(windows, torch.ones(6), lots, UNSPOKEN)
+        assert torch.allclose(mix.sum(1), torch.ones(6))
+        assert torch.allclose(added[..., INDEX["mouthSmileLeft"]], 0.6 * mix[:, 2, None].expand(-1, 40), atol=1e-6)
+        assert torch.allclose(added[..., INDEX["eyeWideLeft"]], 0.8 * mix[:, 4, None].expand(-1, 40), atol=1e-6)
+        assert added[3:, :, INDEX["jawOpen"]].max() == 0, "another voice's jaw says another word"
+        assert mix[5, 0] == 1
+        assert added[5].abs().max() == 0
+        seen.append(mix)
+    both = torch.stack(seen)[:, :3]
+    assert ((both[..., 2] > 0.2) & (both[..., 4] > 0.2)).any()
+
+
+def test_an_ear_is_solved_on_the_training_diet(tmp_path):
+    root = write_data(tmp_path)
+    takes = list(make_takes([u for u in read_speech(root) + read_emodb(root) if not is_held_out(u)], 1, 0, 1))
+    parts = {name: WindowSampler([t for t in takes if t.corpus == name], torch.device("cpu"))
+             for name in ("speech", "emodb")}
+    speech = load_pretrained(write_encoder(tmp_path / "encoder"), (1,), (2, 3))
+    ear = Ear(speech.emotion_dim, 2)
+    solve_ear(ear, speech, Mixture(parts, {"speech": 0.5, "emodb": 0.4}, 0.1, 0), batches=8, count=20)
+    assert all(torch.isfinite(buffer).all() for buffer in ear.buffers())
+    assert ear.bias[EMOTIONS.index("angry")] == 0 > ear.bias[EMOTIONS.index("happy")]
+
+
+def test_pauses_are_told_from_speech():
+    generator = torch.Generator().manual_seed(0)
+    said = torch.rand(600, generator=generator) < 0.8
+    frames = torch.randn(600, CHANNELS, generator=generator)
+    frames[said, 5] += 5
+    ear = Ear(CHANNELS, 1)
+    solve_gate(ear, ear.normed(frames), said)
+    spoken = ear.evidence(frames)[:, -1]
+    assert spoken[said].mean() > 0.85
+    assert spoken[~said].mean() < 0.15
+
+
+def test_a_checkpoint_with_an_ear_is_trained_and_animates(tmp_path):
+    encoder = write_encoder(tmp_path / "encoder")
+    assert cli.main(["--data", str(write_data(tmp_path / "data")), "--tiny", "--ear", "--device", "cpu", "--encoder",
+                     str(encoder), "--out", str(tmp_path / "a"), "--work", str(tmp_path / "w"), *LAYERS]) == 0
+    model = load_model(tmp_path / "a" / "lsf-animation.safetensors", "cpu")
+    assert model.network.ear is not None
+    assert model.network.ear.bias[EMOTIONS.index("happy")] < -90
+    assert model.animate(DEMO / "speech.ogg").weights.shape == (230, 52)
+    assert model.hear_emotion(DEMO / "speech.ogg").shape == (model.network.config.width,)
