@@ -61,11 +61,22 @@ class TemporalConv(nn.Module):
 
 
 def moving_mean(x: Tensor, frames: int, mask: Tensor | None = None) -> Tensor:
-    """Mean of x (B, T, C) over `frames` (odd) frames around each one, of those that exist and are not padding."""
-    real = torch.ones(x.shape[:2], device=x.device, dtype=x.dtype) if mask is None else mask.to(x.dtype)
-    both = torch.cat([x * real[..., None], real[..., None]], -1).transpose(1, 2)
-    mean = F.avg_pool1d(both, frames, 1, frames // 2).transpose(1, 2)
-    return mean[..., :-1] / mean[..., -1:].clamp_min(1e-6)
+    """Mean of x (B, T, C) over `frames` (odd) frames around each one, of those that exist and are not padding.
+
+    By differences of a running sum, in single precision: its cost does not grow with `frames`.
+    """
+    length, half = x.shape[1], frames // 2
+    at = torch.arange(length, device=x.device)
+    first, end = (at - half).clamp_min(0), (at + half + 1).clamp_max(length)
+
+    def around(values: Tensor) -> Tensor:
+        running = F.pad(values.float().cumsum(1), (0, 0, 1, 0))
+        return running[:, end] - running[:, first]
+
+    if mask is None:
+        return (around(x) / (end - first)[:, None]).to(x.dtype)
+    real = mask[..., None].float()
+    return (around(x * real) / around(real).clamp_min(1e-6)).to(x.dtype)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

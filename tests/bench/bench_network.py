@@ -260,6 +260,7 @@ def floor(bench: Bench) -> None:
 
 def agreement(bench: Bench) -> None:
     """How far half precision and graphs move the face from single precision on the same device and on the CPU."""
+    torch.backends.cudnn.allow_tf32 = False  # single precision, in convolutions too
     clips = [speech(30.0)]
     single = load_model(bench.options.model, bench.options.device, half=False)
     wanted = deliveries(single, clips)
@@ -277,6 +278,7 @@ def agreement(bench: Bench) -> None:
         bench.rows.append({"part": "agreement", "what": what, "mean": mean, "largest": largest, "q999": most,
                            "within": within})
         print(f"| {what} | {mean:.6f} | {most:.5f} | {largest:.4f} | {within:.2%} |", flush=True)
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def deliveries(model: Animator, clips: list[np.ndarray]) -> np.ndarray:
