@@ -139,6 +139,16 @@ def new_curve(action: bpy.types.Action, datablock: Any, path: str) -> Any:
     return action.fcurves.new(path)
 
 
+def draft_curves(action: bpy.types.Action, id_type: str, name: str) -> Any:
+    """The collection of an Action's F-curves for data-blocks of this type, before one is assigned to it; `name` is what
+    its slot is called."""
+    if not has_slots():
+        return action.fcurves
+    bag = channelbag(action, slot_for(action, id_type) or action.slots.new(id_type, name), make=True)
+    assert bag is not None
+    return bag.fcurves
+
+
 def channelbag(action: bpy.types.Action, slot: Any, make: bool = False) -> Any | None:
     """The curves of one slot; with `make`, layer, strip and bag are made where they are missing."""
     if make and not len(action.layers):

@@ -3,10 +3,13 @@
 A Job is driven by calling `poll` until it says True: by the modal operator's timer in a window, by a loop in scripts
 and in background mode, where modal operators and timers never run. It holds names rather than Blender's objects,
 because an undo while the engine works makes those invalid. Everything is checked before the first thing is written.
+
+What the engine says is taken up in pieces (`pieces`), as much at each poll as fits into TICK, so that a window goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import tempfile
@@ -18,14 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+from bpy.app.handlers import persistent
 
-from . import bones, engine, landmarks, mapper, mesh_io, order, parts, preferences, strips, writing
+from . import bones, engine, landmarks, mapper, mesh_io, order, parts, pieces, preferences, strips, writing
 from .order import Order
 from .report import Problem, describe, print_report
 from .shared import arkit, arrayfile, protocol
 
 BUSY = "A take is being made. Wait for it or cancel it."
 """Why nothing else can be begun now, see `busy`."""
+
+TICK = 0.003
+"""Seconds of a poll in which pieces of work are begun."""
 
 STEPS = {"listen": "Reading the sound", "rig": "Reading the face", "animate": "Animating"}
 
@@ -58,7 +65,7 @@ class _Mesh:
 
     def to_make(self) -> writing.Shapes:
         """The shape keys to be made."""
-        none = replace(self.shapes, names=[], deltas=self.shapes.deltas[:0])
+        none = replace(self.shapes, names=[], deltas=self.shapes.deltas[:0], digests=())
         return none if self.plan.solved else self.shapes
 
 
@@ -107,6 +114,8 @@ class Task:
             raise
         self._share_done, self._share_all = 0.0, sum(SHARES[step] for step, _ in self._steps)
         self._request = 0
+        self._work: pieces.Pieces[None] | None = None
+        self._settled = False  # the takes are there: too late to take anything back
         self._cancelled = False
         self._ask()
 
@@ -119,11 +128,11 @@ class Task:
         """The params of a step's request."""
         raise NotImplementedError
 
-    def _answered(self, step: str, about: Any, data: dict[str, Any]) -> None:
+    def _answered(self, step: str, about: Any, data: dict[str, Any]) -> pieces.Pieces[None]:
         """Take a step's result. Raises Problem."""
         raise NotImplementedError
 
-    def _write(self) -> None:
+    def _write(self) -> pieces.Pieces[None]:
         """All steps are done: write what came of them. Raises Problem."""
         raise NotImplementedError
 
@@ -156,40 +165,75 @@ class Task:
         return _Mesh(data, files, plan, missing, writing.no_shapes(data), landmarks.wishes(target))
 
     # -- driving ----------------------------------------------------------------------------------------------------
-    def poll(self) -> bool:
-        """Go on with the job; True when it has ended. Never blocks but for writing the result."""
+    @property
+    def at_work(self) -> bool:
+        """Whether there is work to go on with, so that it pays to poll often."""
+        return self._work is not None
+
+    def poll(self, seconds: float = TICK) -> bool:
+        """Go on with the job; True when it has ended. Takes little more than `seconds`: no piece of work is long."""
         if self.state != "RUNNING":
             return True
         try:
-            for event in self._engine.poll():
-                if event.event == protocol.ERROR and event.id in (self._request, self._engine.hello):
-                    cancelled = event.kind == protocol.CANCELLED or self._cancelled
-                    self._fail(event.message, event.trace, cancelled)
-                    return True
-                if event.id == self._request:
-                    self._handle(event)
+            if self._work is not None and pieces.some(self._work, seconds):
+                self._work = None
+            if self._work is None and self.state == "RUNNING":
+                self._listen()
         except Problem as problem:
             self._fail(str(problem), problem.trace)
+        except ReferenceError as error:  # removed, or replaced by an undo, between two pieces
+            self._fail(f"The scene was changed while the take was written ({error}). Nothing of it was kept; press "
+                       "Animate again.")
         except Exception as error:  # a defect of ours must not leave a modal operator hanging: told, with its trace
             self._fail(f"The add-on failed ({type(error).__name__}: {error}). This is a defect; please report it.",
                        traceback.format_exc())
         return self.state != "RUNNING"
 
+    def _listen(self) -> None:
+        """Take what the engine has said."""
+        for event in self._engine.poll():
+            if event.event == protocol.ERROR and event.id in (self._request, self._engine.hello):
+                cancelled = event.kind == protocol.CANCELLED or self._cancelled
+                self._fail(event.message, event.trace, cancelled)
+                return
+            if event.id == self._request:
+                self._handle(event)
+            if self.state != "RUNNING":
+                return
+
     def wait(self) -> None:
         """Poll until the job has ended."""
         try:
-            while not self.poll():
+            while not self.poll(math.inf):
                 time.sleep(0.02)
         except KeyboardInterrupt:
             self.cancel()
             while not self.poll():
                 time.sleep(0.02)
 
+    def finish_work(self) -> None:
+        """Do at once what is left of the work under way: the file is being saved, and no half of a take shall be."""
+        if self._work is not None:
+            self.poll(math.inf)
+
+    def write_anew(self) -> None:
+        """Take back what is written so far, to begin again at the next poll: an undo, or another file, is about to
+        replace what it is written to."""
+        if self._settled:
+            self.finish_work()
+        elif self._work is not None and not self._steps:
+            self._work.close()
+            self._work = self._conclude()
+
     def cancel(self) -> None:
         """Stop. The job ends within seconds, as `poll` goes on, and has written nothing."""
-        if self.state == "RUNNING":
-            self._cancelled = True
-            self.text = "Cancelling"
+        if self.state != "RUNNING" or self._settled:
+            return
+        self._cancelled = True
+        self.text = "Cancelling"
+        if self._work is not None:  # the engine has done its part
+            self._fail("Cancelled. Nothing was changed.", cancelled=True)
+        else:
             self._engine.cancel(self._request)
 
     def abandon(self) -> None:
@@ -215,19 +259,31 @@ class Task:
         if self._cancelled:  # it finished before the cancel reached it
             self._fail("Cancelled. Nothing was changed.", cancelled=True)
             return
-        self._answered(step, about, event.data)
-        self.warnings = _once([*self.warnings, *(str(warning) for warning in event.data.get("warnings", []))])
+        self._work = self._take_up(step, about, event.data)
+
+    def _take_up(self, step: str, about: Any, data: dict[str, Any]) -> pieces.Pieces[None]:
+        """Take a step's result, then begin the next one, or write what came of them all."""
+        yield from self._answered(step, about, data)
+        self.warnings = _once([*self.warnings, *(str(warning) for warning in data.get("warnings", []))])
         self._share_done += SHARES[step]
         del self._steps[0]
         if self._steps:
             self._ask()
         else:
-            self._write()
-            self.state, self.fraction, self.text = "DONE", 1.0, "Done"
-            self._remove_folder()
+            yield from self._conclude()
+
+    def _conclude(self) -> pieces.Pieces[None]:
+        self.text = "Writing keys"
+        yield from self._write()
+        yield from pieces.aside(self._remove_folder)
+        self.state, self.fraction, self.text = "DONE", 1.0, "Done"
 
     # -- ending -----------------------------------------------------------------------------------------------------
     def _fail(self, message: str, trace: str = "", cancelled: bool = False) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            with contextlib.suppress(ReferenceError):
+                work.close()  # takes back what it has written so far
         self.state = "CANCELLED" if cancelled else "FAILED"
         self.error = self.text = message
         if not cancelled:
@@ -288,15 +344,17 @@ class Job(Task):
             motion["emotion_from"] = _told(part.feeling)
         return {**mesh, **speech, **motion}
 
-    def _answered(self, step: str, part: _Part, data: dict[str, Any]) -> None:
+    def _answered(self, step: str, part: _Part, data: dict[str, Any]) -> pieces.Pieces[None]:
+        mesh, folder = part.mesh, self._folder
         if step == "listen" and part.speech.frames is None:  # a whole file: only now it is known how long it is
             part.speech.frames = max(1, math.ceil(float(data["seconds"]) * part.speech.sound.fps - 1e-6))
         elif step == "rig":
-            part.mesh.shapes = writing.read_shapes(self._folder, data, part.mesh.data, part.mesh.missing)
-            part.mesh.fit = self._fit(part.mesh, data)
+            mesh.shapes = yield from pieces.aside(lambda: writing.read_shapes(folder, data, mesh.data, mesh.missing))
+            mesh.fit = yield from pieces.aside(lambda: self._fit(mesh, data))
         elif step == "animate":
-            assert part.speech.frames is not None
-            part.motion = writing.read_motion(self._folder, data, part.speech.frames)
+            frames = part.speech.frames
+            assert frames is not None
+            part.motion = yield from pieces.aside(lambda: writing.read_motion(folder, data, frames))
 
     def _about(self, text: str) -> str:
         """The text, with the number of the take where there are several."""
@@ -306,16 +364,23 @@ class Job(Task):
         return f"Take {self._parts.index(part) + 1} of {len(self._parts)}: {text}"
 
     # -- writing ----------------------------------------------------------------------------------------------------
-    def _write(self) -> None:
+    def _write(self) -> pieces.Pieces[None]:
         """Check every result, then write them all."""
         scene = bpy.data.scenes.get((self._scene, None))
         if scene is None:
             raise Problem(_gone(self._scene))
-        targets = {part.order.target: self._live(part, scene) for part in _first_of_each(self._parts, "mesh")}
-        drives = {part.order.target: part.mesh.drive(targets[part.order.target]) for part in self._parts}
+        meshes = _first_of_each(self._parts, "mesh")
+        targets = {part.order.target: self._live(part, scene) for part in meshes}
+        drives = {part.order.target: part.mesh.drive(targets[part.order.target]) for part in meshes}
         results = [self._result(part, targets[part.order.target], drives[part.order.target]) for part in self._parts]
-        outcome = writing.write(scene, results)
-        for part in _first_of_each(self._parts, "mesh"):
+
+        def check() -> None:  # while the keys were chosen and written, the artist may have gone on
+            if any(self._live(part, scene) != targets[part.order.target] for part in meshes):
+                raise Problem(_gone(meshes[0].order.target))
+            self._settled = True
+
+        outcome = yield from writing.write(scene, results, check)
+        for part in meshes:
             landmarks.keep(targets[part.order.target], part.mesh.fit)
             if any(part.mesh.missing):
                 landmarks.made_with(targets[part.order.target], part.mesh.wishes)
@@ -330,7 +395,7 @@ class Job(Task):
         reason = mesh_io.refusal(target, scene) or parts.refusal(target, scene) or bones.refusal(target, scene)
         if reason:
             raise Problem(f"{reason} Nothing was changed.")
-        if not part.mesh.data.unchanged(parts.read(target)):
+        if not part.mesh.data.unchanged(target):
             raise Problem(f"'{target.name}' was edited while the engine worked. Nothing was changed; "
                           "press Animate again.")
         if mapper.plan(target) != part.mesh.plan:
@@ -385,3 +450,29 @@ current: Task | None = None
 def busy() -> bool:
     """Whether a job is under way."""
     return current is not None and current.state == "RUNNING"
+
+
+@persistent
+def _before_undo(*_: Any) -> None:
+    if current is not None:
+        current.write_anew()
+
+
+@persistent
+def _before_save(*_: Any) -> None:
+    if current is not None:
+        current.finish_work()
+
+
+HANDLERS = ((bpy.app.handlers.undo_pre, _before_undo), (bpy.app.handlers.redo_pre, _before_undo),
+            (bpy.app.handlers.load_pre, _before_undo), (bpy.app.handlers.save_pre, _before_save))
+
+
+def register() -> None:
+    for handlers, handler in HANDLERS:
+        handlers.append(handler)
+
+
+def unregister() -> None:
+    for handlers, handler in HANDLERS:
+        handlers.remove(handler)

@@ -18,7 +18,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import bones, compat, curves, parts
+from . import bones, compat, curves, parts, pieces
 from .carrier import carry
 from .mesh_io import curve_path
 
@@ -57,29 +57,71 @@ def write_take(
     settings: stored with the take as JSON, so that it can be told apart and made again. mask: (F, len(names)) bool,
     where sparse keys are; None: a key on every frame. raw: bytes of the RawTake, which later edits start from.
     """
-    key = target.data.shape_keys
-    owner = key.get(ID_TAG) or uuid.uuid4().hex
-    style = curves.EVERY_FRAME if mask is None else curves.SPARSE
+    motion = keyed_motion(names, weights, start_frame, mask, raw)
     with all_or_nothing([target]):
-        action = bpy.data.actions.new(name)
-        put_settings(action, {**settings, "target_id": owner, "first_frame": start_frame, "frames": len(weights),
-                              "style": style})
-        action.use_fake_user = True  # a take that is not active now must survive saving
-        set_aside = parts.assign(target, action, TAKE_TAG)
-        written = {}
-        for column, shape in enumerate(names):
-            path = curve_path(shape)
-            chosen = curves.chosen(weights[:, column], None if mask is None else mask[:, column], start_frame)
-            curves.write(compat.new_curve(action, key, path), chosen, style)
-            written[path] = chosen
-        put_written(action, written)
-        if raw:
-            _put_bytes(action, RAW_TAG, raw)
-        last_frame = start_frame + len(weights) - 1
-        for thing in parts.keyed(target):
-            carry(thing, (start_frame, last_frame), is_take(_active_action(thing)))
+        return put_on(target, pieces.whole(draft(name, motion)), motion, settings)
+
+
+@dataclass(frozen=True, eq=False)
+class KeyedMotion:
+    """The keys of a take, chosen and packed, so that nothing is left to do but to hand them to Blender."""
+
+    curves: dict[str, curves.Keys]
+    """By data path."""
+    packed: bytes
+    """The same, to be remembered."""
+    style: str
+    start_frame: int
+    frames: int
+    raw: bytes
+
+
+def keyed_motion(names: list[str], weights: np.ndarray, start_frame: int, mask: np.ndarray | None,
+                 raw: bytes) -> KeyedMotion:
+    """Choose and pack the keys of a take, see `write_take`. Touches nothing of Blender."""
+    chosen = {curve_path(shape): curves.chosen(weights[:, i], None if mask is None else mask[:, i], start_frame)
+              for i, shape in enumerate(names)}
+    style = curves.EVERY_FRAME if mask is None else curves.SPARSE
+    return KeyedMotion(chosen, curves.pack(chosen), style, start_frame, len(weights), raw)
+
+
+def draft(name: str, motion: KeyedMotion) -> pieces.Pieces[bpy.types.Action]:
+    """The Action of a take, which nothing uses yet and which is not in the list of takes. Dropped in the middle, or
+    where it fails, it is gone again."""
+    action = bpy.data.actions.new(name)
+    try:
+        for path, each in motion.curves.items():
+            curves.write(compat.draft_curves(action, "KEY", "Key").new(path), each, motion.style)
+            yield None
+        _put_bytes(action, WRITTEN_TAG, motion.packed)
+        if motion.raw:
+            _put_bytes(action, RAW_TAG, motion.raw)
+    except BaseException:
+        drop(action)
+        raise
+    return action
+
+
+def drop(action: bpy.types.Action) -> None:
+    """Remove a draft, if it is still there: not after an undo, or in another file."""
+    with contextlib.suppress(ReferenceError):
+        bpy.data.actions.remove(action)
+
+
+def put_on(target: bpy.types.Object, action: bpy.types.Action, motion: KeyedMotion, settings: dict[str, Any]) -> Take:
+    """Make a take of its draft, and the active one of the mesh and its parts."""
+    key, first_frame, last_frame = target.data.shape_keys, motion.start_frame, motion.start_frame + motion.frames - 1
+    owner = key.get(ID_TAG) or uuid.uuid4().hex
+    put_settings(action, {**settings, "target_id": owner, "first_frame": first_frame, "frames": motion.frames,
+                          "style": motion.style})
+    action.use_fake_user = True  # a take that is not active now must survive saving
+    if compat.has_slots() and len(action.slots):
+        action.slots[0].name_display = key.name
+    set_aside = parts.assign(target, action, TAKE_TAG)
+    for thing in parts.keyed(target):
+        carry(thing, (first_frame, last_frame), is_take(_active_action(thing)))
     key[ID_TAG] = owner
-    return Take(action, start_frame, last_frame, sum(len(keys) for keys in written.values()), tuple(set_aside))
+    return Take(action, first_frame, last_frame, sum(len(keys) for keys in motion.curves.values()), tuple(set_aside))
 
 
 @contextlib.contextmanager

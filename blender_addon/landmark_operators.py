@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from . import job, landmarks, mesh_io, parts
+from . import job, landmarks, mesh_io, parts, pieces
 from .button import Button
 from .operators import RunsTask, engine_refusal
 from .preferences import engine_python
@@ -25,12 +25,13 @@ class FaceFit(job.Task):
     def _question(self, step: str, about: Any) -> dict[str, Any]:
         return {"folder": str(self._folder), **self._mesh.files}
 
-    def _answered(self, step: str, about: Any, data: dict[str, Any]) -> None:
-        self._mesh.fit = self._fit(self._mesh, data)
+    def _answered(self, step: str, about: Any, data: dict[str, Any]) -> pieces.Pieces[None]:
+        self._mesh.fit = yield from pieces.aside(lambda: self._fit(self._mesh, data))
 
-    def _write(self) -> None:
+    def _write(self) -> pieces.Pieces[None]:
+        yield None
         target = bpy.data.objects.get((self._target, None))
-        if target is None or not self._mesh.data.unchanged(parts.read(target)):
+        if target is None or not self._mesh.data.unchanged(target):
             raise Problem(f"'{self._target}' was edited, removed or renamed while the engine worked. Nothing was "
                           "changed; press Show Landmarks again.")
         if self._mesh.fit is None:

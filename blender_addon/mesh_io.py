@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import compat
+from . import compat, pieces
 from .report import Cure, Problem, told
 
 MADE_TAG, MADE_AS_TAG = "lsf_made", "lsf_made_as"
@@ -90,16 +90,21 @@ def existing_keys(target: bpy.types.Object) -> list[str]:
     return [block.name for block in keys.key_blocks if block != keys.reference_key] if keys else []
 
 
-def read(target: bpy.types.Object) -> MeshData:
-    """The neutral mesh. Raises Problem for coordinates that are not numbers and objects without extent."""
+def basis_of(target: bpy.types.Object) -> np.ndarray:
+    """The neutral mesh in its own space, (V, 3) float32: the Basis shape key, or the mesh where it has none."""
     mesh = target.data
-    count = len(mesh.vertices)
-    basis = np.empty(count * 3, np.float32)
+    basis = np.empty(len(mesh.vertices) * 3, np.float32)
     if mesh.shape_keys is not None:
         compat.key_points(mesh.shape_keys.reference_key).foreach_get("co", basis)
     else:
         mesh.vertices.foreach_get("co", basis)
-    basis = basis.reshape(count, 3)
+    return basis.reshape(-1, 3)
+
+
+def read(target: bpy.types.Object) -> MeshData:
+    """The neutral mesh. Raises Problem for coordinates that are not numbers and objects without extent."""
+    mesh = target.data
+    count, basis = len(mesh.vertices), basis_of(target)
     bad = np.flatnonzero(~np.isfinite(basis).all(axis=1))
     if len(bad):
         raise Problem(f"'{target.name}' has {len(bad)} of {count} vertices whose position is not a number (NaN or "
@@ -124,26 +129,37 @@ def _distortion(target: bpy.types.Object) -> np.ndarray:
     return np.eye(3)
 
 
-def make_keys(target: bpy.types.Object, names: list[str], deltas: np.ndarray, basis: np.ndarray) -> None:
-    """Add shape keys, or make anew those that we made. deltas: (len(names), V, 3) in the mesh's own space. Made keys
-    are listed under MADE_TAG."""
+def make_keys(target: bpy.types.Object, names: Sequence[str], deltas: np.ndarray, basis: np.ndarray,
+              digests: Sequence[str] = ()) -> None:
+    """Add shape keys, or make anew those that we made. deltas: (len(names), V, 3) in the mesh's own space. digests: of
+    each, `digests_of`, where they were made before. Made keys are listed under MADE_TAG."""
     shown = target.active_shape_key_index
     if target.data.shape_keys is None:
         target.shape_key_add(name="Basis", from_mix=False)
     keys = target.data.shape_keys
-    digests, ours = _made_as(keys), made_keys(target)
-    for name, delta in zip(names, deltas, strict=True):
+    made_as, ours = _made_as(keys), made_keys(target)
+    for name, delta, digest in zip(names, deltas, digests or digests_of(deltas, basis), strict=True):
         block = keys.key_blocks.get(name)
         if block is None or name not in ours:
             block = target.shape_key_add(name=name, from_mix=False)
             block.value = 0.0
         if block.name != name:
             raise AssertionError(f"Blender named the shape key {block.name!r} instead of {name!r}")
-        compat.key_points(block).foreach_set("co", np.ascontiguousarray(basis + delta, np.float32).ravel())
-        digests[name] = _digest(block)
-    keys[MADE_TAG], keys[MADE_AS_TAG] = json.dumps(sorted({*made_keys(target), *names})), json.dumps(digests)
+        compat.key_points(block).foreach_set("co", _moved(basis, delta))
+        made_as[name] = digest
+    keys[MADE_TAG], keys[MADE_AS_TAG] = json.dumps(sorted({*made_keys(target), *names})), json.dumps(made_as)
     target.active_shape_key_index = shown
     target.data.update()
+
+
+def digests_of(deltas: np.ndarray, basis: np.ndarray) -> list[str]:
+    """What tells shape keys as they are made from those that were sculpted since. Touches nothing of Blender."""
+    return [hashlib.sha1(_moved(basis, delta).tobytes()).hexdigest() for delta in deltas]
+
+
+def _moved(basis: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    """A shape key's points (3 V,) float32."""
+    return np.ascontiguousarray(basis + delta, np.float32).ravel()
 
 
 def made_keys(target: bpy.types.Object) -> list[str]:
@@ -244,36 +260,44 @@ def curve_path(name: str) -> str:
     return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
 
 
-def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, frame: int) -> bool:
+def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, frame: int) -> pieces.Pieces[bool]:
     """Whether the evaluated mesh at `frame` differs from what it is with the shape keys `names` muted.
 
     Muting rather than comparing two frames: an armature or a walk cycle moves the mesh between frames as well. True
-    where nobody can tell: Blender does not evaluate hidden objects, nor scenes that no window shows.
+    where nobody can tell: Blender does not evaluate hidden objects, nor scenes that no window shows. It is looked at in
+    a scene of its own for the moment, so that the artist's stays at its frame, and a full one costs nothing.
     """
     if bpy.context.scene != scene or not target.visible_get():
         return True
-    before = (scene.frame_current, scene.frame_subframe)
-    blocks = [block for name in names if not (block := target.data.shape_keys.key_blocks[name]).mute]
-    scene.frame_set(frame)
-    with_keys = _evaluated(target)
+    alone = bpy.data.scenes.new("LSF look")
     try:
-        for block in blocks:
-            block.mute = True
-        without = _evaluated(target)
+        for setting in ("use_simplify", "simplify_subdivision"):
+            setattr(alone.render, setting, getattr(scene.render, setting))
+        alone.collection.objects.link(target)
+        alone.frame_set(frame)
+        with_keys = _evaluated(target, alone)
+        yield None
+        blocks = [block for name in names if not (block := target.data.shape_keys.key_blocks[name]).mute]
+        try:
+            for block in blocks:
+                block.mute = True
+            without = _evaluated(target, alone)
+        finally:
+            for block in blocks:
+                block.mute = False
     finally:
-        for block in blocks:
-            block.mute = False
-        scene.frame_set(before[0], subframe=before[1])
+        with contextlib.suppress(ReferenceError):
+            bpy.data.scenes.remove(alone)
     if with_keys.shape != without.shape:
         return True
     size = float(np.ptp(without, axis=0).max()) if len(without) else 0.0
     return bool(len(without)) and float(np.abs(with_keys - without).max()) > 1e-6 * max(size, 1e-12)
 
 
-def _evaluated(target: bpy.types.Object) -> np.ndarray:
-    depsgraph: Any = bpy.context.evaluated_depsgraph_get()
-    depsgraph.update()
-    mesh = target.evaluated_get(depsgraph).data
+def _evaluated(target: bpy.types.Object, scene: bpy.types.Scene) -> np.ndarray:
+    layer = scene.view_layers[0]
+    layer.update()
+    mesh = target.evaluated_get(layer.depsgraph).data
     points = np.empty(len(mesh.vertices) * 3, np.float32)
     mesh.vertices.foreach_get("co", points)
     return points.reshape(-1, 3)

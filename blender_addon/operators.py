@@ -13,6 +13,9 @@ from .order import Order, Pair
 from .preferences import engine_python
 from .report import Problem
 
+LISTENING, WORKING = 0.1, 0.01
+"""Seconds between two ticks of the window's timer: while the engine works, and while its answer is taken up here."""
+
 
 def disabled_reason(context: bpy.types.Context) -> str | None:
     """Why *Animate* cannot be pressed, in words for its tooltip and the panel; None if it can."""
@@ -61,6 +64,8 @@ class RunsTask(Refusing):
 
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012 (Blender's way to say it)
     _timer: Any = None
+    _interval = 0.0
+    _told: Any = None
 
     def orders(self, context: bpy.types.Context) -> list[Order]:
         """What takes to make. Raises Problem."""
@@ -84,18 +89,22 @@ class RunsTask(Refusing):
             return self.execute(context)
         if not self._begin(context):
             return {"CANCELLED"}
-        manager = context.window_manager
-        self._timer = manager.event_timer_add(0.1, window=context.window)
-        manager.modal_handler_add(self)
+        self._set_timer(context, LISTENING)
+        context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         if event.type != "TIMER" or job.current is None:
             return {"PASS_THROUGH"}
         ended = job.current.poll()
-        redraw(context)
+        told = (job.current.text, job.current.fraction)
+        if told != self._told:  # drawing costs more than the tick
+            self._told = told
+            redraw(context)
         if not ended:
+            self._set_timer(context, WORKING if job.current.at_work else LISTENING)
             return {"PASS_THROUGH"}
+        redraw(context)
         self._remove_timer(context)
         return self._finish(context)
 
@@ -134,10 +143,16 @@ class RunsTask(Refusing):
         self.report({told}, ended.error)
         return {"CANCELLED"}
 
+    def _set_timer(self, context: bpy.types.Context, interval: float) -> None:
+        if interval != self._interval:
+            self._remove_timer(context)
+            self._timer = context.window_manager.event_timer_add(interval, window=context.window)
+            self._interval = interval
+
     def _remove_timer(self, context: bpy.types.Context) -> None:
         if self._timer is not None:
             context.window_manager.event_timer_remove(self._timer)
-            self._timer = None
+        self._timer, self._interval = None, 0.0
 
 
 class LSF_OT_animate(RunsTask, bpy.types.Operator):
@@ -276,6 +291,7 @@ CLASSES = (LSF_OT_animate, LSF_OT_animate_lines, LSF_OT_animate_emotions, LSF_OT
 
 
 def register() -> None:
+    job.register()
     for cls in CLASSES:
         bpy.utils.register_class(cls)
 
@@ -286,3 +302,4 @@ def unregister() -> None:
         job.current = None
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)
+    job.unregister()

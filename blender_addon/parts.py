@@ -55,10 +55,11 @@ class Joined:
         size = float(np.ptp(self.meshes[0].vertices, axis=0).max())
         return np.asarray(np.abs(own).max(axis=(1, 2), initial=0.0) > STILL * size)
 
-    def unchanged(self, now: Joined) -> bool:
-        """Whether the neutral meshes are still the same ones."""
-        return self.names == now.names and all(
-            np.array_equal(a.basis, b.basis) for a, b in zip(self.meshes, now.meshes, strict=True))
+    def unchanged(self, target: bpy.types.Object) -> bool:
+        """Whether the neutral meshes of the head and its parts are still the same ones. Cheap."""
+        now = together(target)
+        return self.names == tuple(thing.name for thing in now) and all(
+            np.array_equal(mesh.basis, mesh_io.basis_of(thing)) for mesh, thing in zip(self.meshes, now, strict=True))
 
 
 def together(target: bpy.types.Object) -> list[bpy.types.Object]:

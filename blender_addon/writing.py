@@ -1,7 +1,12 @@
-"""The end of a job: the engine's files are read and checked, and then shape keys and takes are written, all or none."""
+"""The end of a job: the engine's files are read and checked, and then shape keys and takes are written, all or none.
+
+What takes long is done in pieces: keys are chosen aside and written into Actions that nothing uses yet. Only then, at
+one stroke, the shape keys are made and the Actions become takes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +15,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import bones, curves, keys, mapper, mesh_io, parts
+from . import bones, curves, keys, mapper, mesh_io, parts, pieces
 from .report import Problem
 from .shared import arkit, errors, motion, protocol, rawtake, sparse
 from .strips import Speech
@@ -25,6 +30,8 @@ class Shapes:
     basis: np.ndarray
     parts: tuple[Shapes, ...] = ()
     """The same for each part of the head, in the order of `parts.together`; empty where they have what they need."""
+    digests: tuple[str, ...] = ()
+    """Of each shape key, see mesh_io.digests_of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,27 +72,42 @@ class Outcome:
     warnings: list[str]
 
 
-def write(scene: bpy.types.Scene, results: list[Result]) -> Outcome:
-    """Write all takes; each becomes its mesh's active one. What fails leaves everything as it was."""
+def write(scene: bpy.types.Scene, results: list[Result], check: Callable[[], None] = lambda: None
+          ) -> pieces.Pieces[Outcome]:
+    """Write all takes; each becomes its mesh's active one. What fails leaves everything as it was, and so does being
+    dropped in the middle. check: called before the first change that the artist sees; raises Problem to prevent it."""
     targets = list({result.target.name: result.target for result in results}.values())
     objects = list({thing.name: thing for target in targets for thing in parts.together(target)}.values())
     made_before = {thing.name: mesh_io.existing_keys(thing) for thing in objects}
     warnings: list[str] = []
     takes = []
     shapes = {thing: made for result in results for thing, made in _shapes_of(result)}
-    with mesh_io.keys_restored({thing: made.names for thing, made in shapes.items()}), keys.all_or_nothing(targets):
-        for thing, made in shapes.items():
-            if made.names:
-                mesh_io.make_keys(thing, made.names, made.deltas, made.basis)
+    drafts: list[_Draft] = []
+    try:
         for result in results:
-            take, told = _write_one(scene, result)
-            takes.append(take)
-            warnings += told
+            draft = yield from _draft(scene, result, drafts)
+            drafts.append(draft)
+        yield None
+        check()
+        with mesh_io.keys_restored({thing: made.names for thing, made in shapes.items()}), keys.all_or_nothing(targets):
+            for thing, made in shapes.items():
+                if made.names:
+                    mesh_io.make_keys(thing, made.names, made.deltas, made.basis, made.digests)
+            for result, draft in zip(results, drafts, strict=True):
+                take, told = _put_on(scene, result, draft)
+                takes.append(take)
+                warnings += told
+    except BaseException:
+        for draft in drafts:
+            keys.drop(draft.action)
+        raise
     if scene.lsf.extend_frame_range:
         scene.frame_end = max(scene.frame_end, *(take.last_frame for take in takes))
     for target in targets:
+        yield None
         last = max(i for i, result in enumerate(results) if result.target == target)
-        warnings += _look_at(scene, results[last], takes[last])
+        warnings += yield from _look_at(scene, results[last], takes[last])
+        yield None
     if _alike(results):
         warnings.append("The variations differ in blinks, gaze and head alone: raise 'Variation' above 0 for other "
                         "performances.")
@@ -99,26 +121,53 @@ def _shapes_of(result: Result) -> list[tuple[bpy.types.Object, Shapes]]:
     return list(zip(parts.together(result.target), made, strict=False))
 
 
-def _write_one(scene: bpy.types.Scene, result: Result) -> tuple[keys.Take, list[str]]:
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """A take that nothing uses yet: its Action, what is keyed in it, and its number among the takes of its target."""
+
+    action: bpy.types.Action
+    motion: keys.KeyedMotion
+    number: int
+    target: bpy.types.Object
+
+
+def _draft(scene: bpy.types.Scene, result: Result, others: list[_Draft]) -> pieces.Pieces[_Draft]:
+    """The keys of a take, chosen and written; `others` are drafts made before."""
     target = result.target
-    number = 1 + max((keys.take_settings(take).get("number", 0) for take in keys.takes_of(target)), default=0)
-    made, driven, objects = result.motion, result.driven, parts.together(target)
-    present = {name for thing in objects for name in mesh_io.existing_keys(thing)}
-    turns = bones.turns(target, {shape: key for key, shape in result.drive.direct.items()})
-    at_rest = bones.left_out(target, result.drive.direct)
-    chosen = [i for i, name in enumerate(driven.names) if name in present and name not in at_rest]
-    mask = None
-    if scene.lsf.key_style == curves.SPARSE:
-        mask = driven_mask(made.names, made.weights, result.speech.fps, driven)[:, chosen]
+    numbers = [keys.take_settings(take).get("number", 0) for take in keys.takes_of(target)]
+    numbers += [draft.number for draft in others if draft.target == target]
+    number = 1 + max(numbers, default=0)
+    present = {name for thing in parts.together(target) for name in mesh_io.existing_keys(thing)}
+    present |= {name for _, made in _shapes_of(result) for name in made.names}
+    present -= bones.left_out(target, result.drive.direct)
+    is_sparse = scene.lsf.key_style == curves.SPARSE
+    motion = yield from pieces.aside(lambda: _keyed(result, present, is_sparse))
     name = f"{result.speech.name} {result.settings['label'] or 'take'} {number}"
-    take = keys.write_take(target, name, [driven.names[i] for i in chosen], driven.weights[:, chosen],
-                           result.speech.start_frame, {**result.settings, "number": number}, mask, made.raw)
-    mapper.put_drive(take.action, result.drive)
+    action = yield from keys.draft(name, motion)
+    return _Draft(action, motion, number, target)
+
+
+def _keyed(result: Result, present: Collection[str], is_sparse: bool) -> keys.KeyedMotion:
+    """Choose the keys of a take for the shape keys `present`. Touches nothing of Blender."""
+    made, driven = result.motion, result.driven
+    chosen = [i for i, name in enumerate(driven.names) if name in present]
+    mask = driven_mask(made.names, made.weights, result.speech.fps, driven)[:, chosen] if is_sparse else None
+    return keys.keyed_motion([driven.names[i] for i in chosen], driven.weights[:, chosen], result.speech.start_frame,
+                             mask, made.raw)
+
+
+def _put_on(scene: bpy.types.Scene, result: Result, draft: _Draft) -> tuple[keys.Take, list[str]]:
+    """Make a take of a draft, which turns the bones too."""
+    target, made, settings = result.target, result.motion, {**result.settings, "number": draft.number}
+    turns = bones.turns(target, {shape: key for key, shape in result.drive.direct.items()})
     if turns:
-        turned = bones.write(target, take.action, turns, made.names, made.weights, made.head, take.first_frame,
+        turned = bones.write(target, draft.action, turns, made.names, made.weights, made.head, draft.motion.start_frame,
                              scene.lsf.key_style)
-        keys.put_written(take.action, {**keys.written_keys(take.action), **turned})
-        keys.put_settings(take.action, {**keys.take_settings(take.action), "turns": bones.to_settings(turns)})
+        keys.put_written(draft.action, {**draft.motion.curves, **turned})
+        settings["turns"] = bones.to_settings(turns)
+    take = keys.put_on(target, draft.action, draft.motion, settings)
+    mapper.put_drive(take.action, result.drive)
+    at_rest = bones.left_out(target, result.drive.direct)
     for thing in parts.keyed(target):
         for name in at_rest & set(mesh_io.existing_keys(thing)):
             thing.data.shape_keys.key_blocks[name].value = 0.0
@@ -158,7 +207,7 @@ def _alike(results: list[Result]) -> bool:
     return len(set(steady)) < len(steady)
 
 
-def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take) -> list[str]:
+def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take) -> pieces.Pieces[list[str]]:
     """Warnings of what the artist would otherwise find out by a face that stays still."""
     target = result.target
     names = result.driven.names
@@ -168,7 +217,9 @@ def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take) -> list[st
     warnings += bones.hindrances(target, take.action)
     weights = result.driven.weights[:, [names.index(name) for name in shapes]]
     loudest = take.first_frame + int(np.argmax(weights.sum(axis=1)))
-    if not mesh_io.moves(target, shapes, scene, loudest):
+    yield None
+    moving = yield from mesh_io.moves(target, shapes, scene, loudest)
+    if not moving:
         warnings.append(f"The keys were written, but '{target.name}' does not move at frame {loudest}. "
                         "Look for muted shape keys, drivers, and modifiers that overwrite the shape.")
     return warnings
@@ -183,19 +234,20 @@ def no_shapes(joined: parts.Joined) -> Shapes:
 
 def read_shapes(folder: Path, data: dict[str, Any], joined: parts.Joined, wanted: list[list[str]]) -> Shapes:
     """The shape keys to make, of the engine's answer to `rig`; wanted: names for the head and for each part, which
-    gets those only that move it. Raises Problem."""
+    gets those only that move it. Touches nothing of Blender. Raises Problem."""
     names = [str(name) for name in data["names"]]
     deltas = _array(folder, data["deltas"], (len(names), *joined.vertices.shape))
     made = []
     for number, own in enumerate(joined.split(deltas)):
         moving = joined.moving(deltas, number) | (number == 0)
         chosen = [name for name in wanted[number] if name in names and moving[names.index(name)]]
-        made.append(Shapes(chosen, own[[names.index(name) for name in chosen]], joined.meshes[number].basis))
+        moved, basis = own[[names.index(name) for name in chosen]], joined.meshes[number].basis
+        made.append(Shapes(chosen, moved, basis, digests=tuple(mesh_io.digests_of(moved, basis))))
     return replace(made[0], parts=tuple(made[1:]))
 
 
 def read_motion(folder: Path, data: dict[str, Any], frames: int) -> Motion:
-    """The engine's answer to `animate`. Raises Problem."""
+    """The engine's answer to `animate`. Touches nothing of Blender. Raises Problem."""
     names = [str(name) for name in data["names"]]
     weights = _array(folder, data["weights"], (frames, len(names)))
     if weights.min() < -1e-4 or weights.max() > 1.0001:
