@@ -13,6 +13,7 @@ This package is everything that imports bpy. The network and the geometry live i
     keys          what a take is and bears                          takes       what can be done with takes
     edits         takes changed without the network                 presets     edits that are kept and shared
     compare       takes side by side                                fbx         export
+    live          preview while it speaks, by values alone          puppet      shape keys moved and put back
     *operators    buttons; button: what they share                  panel*, preferences
 """
 
@@ -28,6 +29,7 @@ from . import (
     fbx,
     landmark_operators,
     landmarks,
+    live,
     mapper,
     operators,
     panel,
@@ -36,6 +38,7 @@ from . import (
     panel_engine,
     panel_face,
     panel_lines,
+    panel_live,
     panel_takes,
     panel_targets,
     parts,
@@ -46,8 +49,8 @@ from . import (
 )
 
 MODULES = (mapper, landmarks, parts, properties, preferences, setup_operators, engine, operators,
-           take_operators, landmark_operators, edits, edit_operators, fbx, panel, panel_emotion,
-           panel_targets, panel_face, panel_takes, panel_edits, panel_lines, panel_engine)
+           take_operators, landmark_operators, edits, edit_operators, fbx, live, panel, panel_emotion,
+           panel_targets, panel_face, panel_takes, panel_edits, panel_lines, panel_live, panel_engine)
 
 
 def register() -> None:

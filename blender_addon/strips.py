@@ -50,6 +50,12 @@ class Speech:
     warnings: tuple[str, ...] = ()
 
     @property
+    def told(self) -> dict[str, Any]:
+        """As the engine is told of it, see lsf_core/protocol.py."""
+        return {"audio": self.path, "audio_name": f"The sound '{self.name}'", "offset": self.offset,
+                "duration": self.duration, "content_seconds": self.content_seconds}
+
+    @property
     def sound_frame(self) -> float:
         """Frame on which the sound's second 0 lies: moves with the strip, and stays where a strip is trimmed."""
         return self.start_frame - self.offset * self.fps
