@@ -37,6 +37,9 @@ GRAPH_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 """Batches of full windows that are recorded as CUDA graphs; others are filled up to the next of them. The largest stays
 under 1 GiB."""
 
+HOST_FRAMES = 1500
+"""Frames up to which numpy has edited a take before all the kernels for it are started on a graphics card."""
+
 Progress = Callable[[float, str], None]
 Sound = str | Path | tuple[np.ndarray, int]
 """A sound file, or float mono samples and their rate."""
@@ -143,6 +146,8 @@ class Animator:
         if settings.head:  # the voice alone decides: made while the network runs
             head = head_rotation(cues, fps, frames, seed=seed, strength=settings.head)
         motion = Motion(ARKIT_NAMES, weights, cues.rate)
+        if len(motion) <= HOST_FRAMES:
+            motion = motion.on_host()
         return apply_edits(motion, cues, settings, fps=fps, frames=frames, seed=seed, head=head)
 
     @torch.inference_mode()

@@ -71,7 +71,7 @@ def moving_mean(x: Tensor, frames: int, mask: Tensor | None = None) -> Tensor:
 
     def around(values: Tensor) -> Tensor:
         running = F.pad(values.float().cumsum(1), (0, 0, 1, 0))
-        return running[:, end] - running[:, first]
+        return running.index_select(1, end) - running.index_select(1, first)
 
     if mask is None:
         return (around(x) / (end - first)[:, None]).to(x.dtype)

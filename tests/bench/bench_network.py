@@ -56,10 +56,10 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def best(self, run: Callable[[], Any], least: float = 0.5) -> tuple[float, float]:
-        """Seconds of the best run and of the first; as many runs as `least` seconds hold, at least --repeat of quick
-        ones, one of those that take longer than 5 s."""
-        times = []
-        while not times or (times[0] < 5.0 and (len(times) <= self.options.repeat or sum(times[1:]) < least)):
+        """Seconds of the best run and of the first; --repeat runs after the first and as many as `least` seconds hold,
+        fewer of those that take seconds."""
+        times: list[float] = []
+        while not times or (sum(times) < 4.0 and (len(times) <= self.options.repeat or sum(times[1:]) < least)):
             self.wait()
             begun = time.perf_counter()
             run()

@@ -14,6 +14,7 @@ from lsf_core.animator import DEFAULT_CHECKPOINT, OVERLAP, WINDOW, window_starts
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.audio import load_audio
 from lsf_core.checkpoint import load_checkpoint, save_checkpoint
+from lsf_core.edits import edit_settings
 from lsf_core.errors import AudioError, Cancelled, LSFError, ModelError
 from lsf_core.feeling import AS_HEARD, Feeling, emotion_shares
 from lsf_core.lips import GAP_ROW, LEAST_OPENING, PRESS_MM, WIDEST_OPENING
@@ -60,6 +61,31 @@ def test_a_clip_is_animated_alike_alone_and_in_any_batch(model, speech):
     for clip, of_batch in zip(clips, together, strict=True):
         alone = raw(model, [clip])[0]
         np.testing.assert_allclose(of_batch.emotional, alone.emotional, atol=1e-4)
+
+
+def test_half_precision_moves_the_face_by_what_cannot_be_seen(model, speech):
+    """All but a frame in a hundred, where two codes are about as near and the other one is taken."""
+    clip = speech[: 16000 * 4]
+    half = lsf_core.load_model(device="cpu", half=True)
+    assert half.network.head.weight.dtype == torch.float16
+    apart = np.stack([raw(half, [clip])[0].neutral - raw(model, [clip])[0].neutral,
+                      raw(half, [clip])[0].emotional - raw(model, [clip])[0].emotional])
+    apart = np.abs(apart)
+    assert apart.mean() < 5e-4
+    assert np.quantile(apart, 0.999) < 0.005
+    assert (apart.max(-1) < 0.005).mean() > 0.95
+
+
+@pytest.mark.parametrize("seconds", [4, 33])
+def test_a_take_made_on_the_device_is_the_one_that_numpy_finishes(model, speech, seconds):
+    """The way that graphics cards go, tried on the processor: mixed and, where long, edited in torch."""
+    clip = np.tile(speech, 5)[: 16000 * seconds]
+    settings = edit_settings(1.3, True)
+    wanted = model.animate(clip, 16000, fps=24, seed=3, edits=settings)
+    asked = model._asked(clip, 16000, None, None, 0.0, None, None, None)
+    found = model._animate_there(asked, settings, 24.0, None, 3, None)
+    np.testing.assert_allclose(found.weights, wanted.weights, atol=1e-4)
+    np.testing.assert_array_equal(found.head_rotation, wanted.head_rotation)
 
 
 def test_windows_cover_the_clip_and_overlap_enough():
