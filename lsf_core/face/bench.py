@@ -310,11 +310,18 @@ def summary(results: list[dict]) -> dict:
     out: dict = {"heads": len(results)}
     out |= {v: sum(r["verdict"] == v for r in results) for v in ("ok", "flagged", "silent", "refused")}
     for key in ("lip_gap", "lip_gap_half", "lip_overlap_smile", "lip_overlap_press", "lid_gap_left", "lid_gap_right",
-                "eye_seen_left", "eye_seen_right", "teeth_seen_mm2", "landmark_mean", "relative", "strings"):
+                "eye_seen_left", "eye_seen_right", "teeth_seen_mm2", "slit_seen", "slit_seen_rest", "landmark_mean",
+                "landmark_max", "relative", "strings"):
         values = [r[key] for r in done if key in r]
         if values:
             out[key] = {"median": round(float(np.median(values)), 3), "p95": round(float(np.percentile(values, 95)), 3),
                         "max": round(float(max(values)), 3)}
+    out["heads with strings"] = sum(r["strings"] > 0 for r in done)
+    for family in ("ict", "anny"):
+        mine = [r["expressions"] for r in done if f" {family} " in r["name"]]
+        out[f"expressions {family}"] = {
+            n: np.round(np.mean([e[n] for e in mine if n in e], axis=0), 3).tolist()  # mean mm, 95 % mm, relative
+            for n in COMPARED if any(n in e for e in mine)}
     return out
 
 
@@ -339,9 +346,9 @@ def main() -> None:
         results.append(run(name, head))
         shown = {k: v for k, v in results[-1].items() if k not in ("name", "expressions")}
         print(name, json.dumps(shown), flush=True)
+        if options.out:  # after every head: a run that is cut short has not been for nothing
+            options.out.write_text(json.dumps({"summary": summary(results), "heads": results}, indent=1) + "\n")
     print(json.dumps(summary(results)))
-    if options.out:
-        options.out.write_text(json.dumps({"summary": summary(results), "heads": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

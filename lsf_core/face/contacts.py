@@ -20,6 +20,9 @@ from .sphere import fit_sphere
 
 LIP_REACH_MM = 14.0
 LID_REACH_MM = 9.0
+MOST_SAGITTA_MM = 1.6
+"""The faces of a coarse lid may cut so deep below its vertices; measured on heads of 1,000 to 2,000 vertices."""
+FAR_MM = 5.0
 LID_OVERLAP_MM = 0.4
 """How far the upper lid passes the lower in a blink: covers what the registration is off at the rims."""
 
@@ -122,7 +125,8 @@ def clear_eyeball(rest: np.ndarray, deltas: np.ndarray, edges: np.ndarray, ball:
     """Push lid vertices out of an eyeball, in place, at weights 0.5 and 1 of each shape.
 
     rest (n,3), deltas (52,n,3), edges (E,2) of the surface: a coarse lid is lifted more, or its faces would cut the
-    ball. A vertex that rests inside the ball by itself keeps its own depth: the neutral is never judged.
+    ball. A vertex that rests inside the ball by itself keeps its own depth: the neutral is never judged. One that
+    moves FAR_MM over the ball is lifted as its faces need, however low it rests.
     """
     reach = float(ball.radius.max()) + 10.0
     lids = np.linalg.norm(rest - ball.centre, axis=1) < reach
@@ -132,13 +136,17 @@ def clear_eyeball(rest: np.ndarray, deltas: np.ndarray, edges: np.ndarray, ball:
     length = np.linalg.norm(rest[edges[:, 0]] - rest[edges[:, 1]], axis=1)
     count = np.maximum(np.bincount(edges.ravel(), minlength=len(rest)), 1)
     mean = np.bincount(edges.ravel(), np.repeat(length, 2), minlength=len(rest)) / count
-    lift = margin + np.minimum(mean[index] ** 2 / (6.0 * np.median(ball.radius)), 0.8)
-    floor = np.minimum(ball.depth(rest[index])[0], lift)
+    sagitta = mean[index] ** 2 / (6.0 * np.median(ball.radius))
+    still = ball.depth(rest[index])[0]
+    floor = np.minimum(still, margin + np.minimum(sagitta, MOST_SAGITTA_MM / 2))
+    above = np.where(still > 0.0, margin + np.minimum(sagitta, MOST_SAGITTA_MM), floor)
     for delta in deltas:
-        moving = np.abs(delta[index]).max(1) > 1e-3
+        length = np.linalg.norm(delta[index], axis=1)
+        moving = length > 1e-3
         if not moving.any():
             continue
-        use, low = index[moving], floor[moving]
+        use, share = index[moving], np.clip(length[moving] / FAR_MM, 0.0, 1.0)
+        low = floor[moving] + share * np.maximum(above[moving] - floor[moving], 0.0)
         for weight in (1.0, 0.5):
             depth, outward = ball.depth(rest[use] + weight * delta[use])
             push = np.maximum((low if weight == 1.0 else np.minimum(low, 0.05)) - depth, 0.0)
