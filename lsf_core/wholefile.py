@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import LSFError
@@ -26,4 +26,5 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         reason = error.strerror or error
         raise LSFError(f"Cannot write '{target}' ({reason}). Choose a folder that can be written.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # it was renamed, or there was never a folder for it
+            part.unlink()
