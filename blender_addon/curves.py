@@ -116,6 +116,29 @@ def _changed(curve: Any, written: Keys, style: str) -> tuple[np.ndarray, np.ndar
     return ~same, gone
 
 
+def retime(curve: Any, written: Keys, style: str, ratio: float, start: float, to: int) -> Keys:
+    """Stretch a curve in time: what was at `start` is at `to`, everything after it `ratio` times as far away.
+
+    All keys go to whole frames, the artist's with their handles; of ours that meet there one stays. What the artist
+    changed is still told from `written` as it is returned.
+    """
+    def there(frames: np.ndarray) -> np.ndarray:
+        return np.rint(to + (frames.astype(np.float64) - start) * ratio).astype(np.float32)
+
+    hand, _ = _changed(curve, written, style)
+    frames, first = np.unique(there(written.frames), return_index=True)
+    fresh = Keys(frames, written.values[first])
+    table = {name: _get(curve, name) for name in _FIELDS}
+    stays = hand | np.isin(table["co"][:, 0], written.frames[first])
+    table = {name: column[stays] for name, column in table.items()}
+    old, new = table["co"][:, :1].copy(), there(table["co"][:, :1])
+    for name in ("co", "handle_left", "handle_right"):
+        table[name][:, :1] = new + (table[name][:, :1] - old) * ratio
+    order = np.argsort(table["co"][:, 0], kind="stable")
+    _fill(curve, {name: column[order] for name, column in table.items()})
+    return fresh
+
+
 def shift(curve: Any, frames: float) -> None:
     """Move all keys with their handles."""
     for name in ("co", "handle_left", "handle_right"):

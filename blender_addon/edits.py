@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -37,6 +37,11 @@ def refusal(context: bpy.types.Context) -> str | None:
     take = keys.active_take(context.scene.lsf.target)
     if take is None:
         return "No take is active. Click one in the list, or press Animate."
+    return unraw(take)
+
+
+def unraw(take: bpy.types.Action) -> str | None:
+    """Why a take cannot be written anew from its raw motion, or None. Cheap."""
     if keys.RAW_TAG not in take:
         return f"'{take.name}' keeps no raw motion: it is from an earlier version. 'Make Again' gives one that does."
     if take.library is not None:
@@ -44,13 +49,25 @@ def refusal(context: bpy.types.Context) -> str | None:
     return None
 
 
-def apply(take: bpy.types.Action, settings: Any, keep: bool = True) -> int:
+@dataclass(frozen=True)
+class Clock:
+    """Frames per second of a take, its length and first frame, and the frame on which its sound's second 0 lies."""
+
+    fps: float
+    frames: int
+    first_frame: int
+    sound_frame: float
+
+
+def apply(take: bpy.types.Action, settings: Any, keep: bool = True, clock: Clock | None = None) -> int:
     """Write the take's keys anew from its raw motion with these EditSettings.
 
     keep: the keys that the artist changed stay as they are; otherwise they are written over. Returns how many are kept.
-    Raises Problem if the raw motion is missing or cannot be read.
+    clock: another frame rate and place for the take; the artist's keys go along. Raises Problem if the raw motion is
+    missing or cannot be read.
     """
-    made = keys.take_settings(take)
+    before = keys.take_settings(take)
+    made = before if clock is None else {**before, **asdict(clock)}
     style = made.get("style", curves.SPARSE)
     motion, driven, turned = _finished(take, made, settings)
     columns = {curve_path(name): i for i, name in enumerate(driven.names)}
@@ -65,10 +82,13 @@ def apply(take: bpy.types.Action, settings: Any, keep: bool = True) -> int:
     turns = {bones.curve_id(path, index): (values, at) for path, index, values, at in bones.channels(
         turned, motion.names, motion.weights, motion.head_rotation, style)}
     wanted = {**shapes, **turns}
+    ratio = float(made["fps"]) / float(before["fps"])
     for path, curve in _curves(take):
         if path not in wanted or path not in written:
             continue  # a curve of the artist's
         values, at = wanted[path]
+        if clock is not None:
+            written[path] = curves.retime(curve, written[path], style, ratio, float(before["first_frame"]), first)
         fresh = curves.chosen(values, at, first)
         if keep:
             written[path], changes = curves.rewrite(curve, written[path], fresh, values, first, style)

@@ -31,8 +31,8 @@ from .shared import arkit, arrayfile, protocol
 BUSY = "A take is being made. Wait for it or cancel it."
 """Why nothing else can be begun now, see `busy`."""
 
-TICK = 0.003
-"""Seconds of a poll in which pieces of work are begun."""
+TICK = 0.001
+"""Seconds of a poll in which pieces of work are begun. The longest of them take three to four times as long."""
 
 STEPS = {"listen": "Reading the sound", "rig": "Reading the face", "animate": "Animating"}
 

@@ -274,6 +274,8 @@ def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, fr
         for setting in ("use_simplify", "simplify_subdivision"):
             setattr(alone.render, setting, getattr(scene.render, setting))
         alone.collection.objects.link(target)
+        alone.view_layers[0].update()  # Blender copies for it what is evaluated, the take too
+        yield None
         alone.frame_set(frame)
         with_keys = _evaluated(target, alone)
         yield None

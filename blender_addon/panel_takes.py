@@ -86,7 +86,10 @@ def draw_take(layout: Any, context: bpy.types.Context, take: bpy.types.Action) -
     frames = takes.moved_by(context, context.scene, take)
     if frames:
         layout.operator("lsf.follow_strip", text=f"Move Take to Strip ({frames:+d} frames)", icon="TRACKING_FORWARDS")
-    draw_message(layout, takes.off_clock(context.scene, take), "ERROR", wrap_width(context))
+    off_clock = takes.off_clock(context.scene, take)
+    draw_message(layout, off_clock, "ERROR", wrap_width(context))
+    if off_clock:
+        layout.operator("lsf.refit_take", icon="TIME")
     row = layout.row(align=True)
     row.operator("lsf.regenerate", icon="FILE_REFRESH")
     row.operator("lsf.regenerate", text="New Seed", icon="ADD").new_seed = True

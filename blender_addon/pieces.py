@@ -8,6 +8,7 @@ in its `except` and `finally` clauses what it had begun.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,15 +20,21 @@ Pieces = Generator["Future[Any] | None", None, T]
 """Yields what it waits for, or None where it can go on at once; returns what the work is for."""
 
 
+SWITCH = 0.0005
+"""Seconds after which a thread that does work aside hands Python to the window, if that asks for it; usually 0.005."""
+
+
 def aside(work: Callable[[], T]) -> Pieces[T]:
     """Do `work` on another thread. It must not touch Blender. What it raises is raised here."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="lsf")
+    pool, usual = ThreadPoolExecutor(1, thread_name_prefix="lsf"), sys.getswitchinterval()
+    sys.setswitchinterval(min(usual, SWITCH))
     try:
         done = pool.submit(work)
         while not done.done():
             yield done
         return done.result()
     finally:
+        sys.setswitchinterval(usual)
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -80,6 +80,25 @@ class LSF_OT_follow_strip(_OnTake, bpy.types.Operator):
         return f"Moved {take.name} by {frames:+d} frames"
 
 
+class LSF_OT_refit_take(_OnTake, bpy.types.Operator):
+    bl_idname = "lsf.refit_take"
+    bl_label = "Fit to Frame Rate"
+    bl_description = ("The scene's frame rate was changed since: lay the active take anew for it, without the network. "
+                      "Keys that you changed go along")
+
+    @classmethod
+    def refusal(cls, context: bpy.types.Context) -> str | None:
+        take = keys.active_take(context.scene.lsf.target)
+        reason = takes.refusal(context) or edits.refusal(context)
+        if reason is None and takes.off_clock(context.scene, take) is None:
+            reason = "The active take is for the frame rate that the scene has."
+        return reason
+
+    def work(self, context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> str:
+        takes.refit(context, target, take)
+        return f"{take.name} is for {keys.take_settings(take)['fps']:g} fps now"
+
+
 class LSF_OT_compare_takes(_OnTake, bpy.types.Operator):
     bl_idname = "lsf.compare_takes"
     bl_label = "Compare Takes"
@@ -120,7 +139,7 @@ class LSF_OT_preview_emotions(_OnTake, bpy.types.Operator):
         return f"{take.name} in {len(compare.STRENGTHS)} strengths of its emotion"
 
 
-CLASSES = (LSF_OT_duplicate_take, LSF_OT_delete_take, LSF_OT_push_take, LSF_OT_follow_strip, LSF_OT_compare_takes,
-           LSF_OT_preview_emotions)
+CLASSES = (LSF_OT_duplicate_take, LSF_OT_delete_take, LSF_OT_push_take, LSF_OT_follow_strip, LSF_OT_refit_take,
+           LSF_OT_compare_takes, LSF_OT_preview_emotions)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -10,7 +10,7 @@ from typing import Any
 
 import bpy
 
-from . import bones, compat, curves, keys, parts, strips
+from . import bones, compat, curves, edits, keys, parts, strips
 from .carrier import carry
 from .report import Problem
 
@@ -150,13 +150,36 @@ def move(target: bpy.types.Object, take: bpy.types.Action, frames: int) -> None:
     take.update_tag()
 
 
+def refit(context: bpy.types.Context, target: bpy.types.Object, take: bpy.types.Action) -> None:
+    """Lay the take anew for the frame rate that the scene has now, from its raw motion, where its sound lies now. The
+    keys that the artist changed go along. Raises Problem."""
+    scene, made = context.scene, keys.take_settings(take)
+    if edits.unraw(take):
+        raise Problem(str(edits.unraw(take)))
+    fps, first = float(made["fps"]), int(made["first_frame"])
+    now, sound = strips.scene_fps(scene), float(made.get("sound_frame", first))
+    name = (made.get("source") or {}).get("strip")
+    strip = strips.find(context, scene, name) if name else None
+    skipped = (first - sound) / fps  # seconds of the sound before the take
+    place = strips.sound_frame(strip) if strip is not None else sound
+    start = round(place + skipped * now)
+    frames = max(1, round(int(made["frames"]) * now / fps))
+    edits.apply(take, edits.current(take), clock=edits.Clock(now, frames, start, start - skipped * now))
+    for thing in parts.keyed(target):
+        carry(thing, (start, start + frames - 1), keys.is_take(compat.assigned(thing).action))
+    if keys.active_take(target) == take:
+        replay(target)
+    if scene.lsf.extend_frame_range:
+        scene.frame_end = max(scene.frame_end, start + frames - 1)
+
+
 def off_clock(scene: bpy.types.Scene, take: bpy.types.Action) -> str | None:
     """What is wrong with the take's speed, in words for the panel: the scene's frame rate was changed since."""
     made = keys.take_settings(take).get("fps")
     now = strips.scene_fps(scene)
     if made is None or abs(made - now) < 1e-3:
         return None
-    return f"The take is for {made:g} fps, the scene plays {now:g}: it no longer fits the sound. Press 'Make Again'."
+    return f"The take is for {made:g} fps, the scene plays {now:g}: it no longer fits the sound."
 
 
 def notes(take: bpy.types.Action) -> list[str]:

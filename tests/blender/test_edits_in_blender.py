@@ -136,6 +136,70 @@ def test_keys_removed_added_and_given_other_handles_are_the_artists_too(face, ta
     assert [p.handle_left_type for p in curve.keyframe_points if p.co.x == changed] == ["VECTOR"]
 
 
+@pytest.mark.parametrize("fps", [12, 24, 30, 60])
+def test_a_take_is_laid_anew_for_another_frame_rate(face, take, fps):
+    scene = bpy.context.scene
+    assert "is for the frame rate" in error_of(bpy.ops.lsf.refit_take)
+    scene.render.fps = fps
+    assert bpy.ops.lsf.refit_take() == {"FINISHED"}
+    frames = round(FRAMES * fps / FPS)
+    motion = babble().finish(core.DEFAULT, fps=fps, frames=frames, seed=4)
+    mask = writing.sparse_mask(list(motion.names), motion.weights, fps)
+    for column, name in enumerate(motion.names):
+        wanted = curves.chosen(motion.weights[:, column], mask[:, column], FIRST)
+        np.testing.assert_array_equal(keyed(face)[name], np.stack([wanted.frames, wanted.values], axis=1))
+    made = keys.take_settings(take)
+    assert (made["fps"], made["frames"], made["first_frame"]) == (fps, frames, FIRST)
+    assert edits.hand_keys(take) == 0
+    assert takes.off_clock(scene, take) is None
+    assert "is for the frame rate" in error_of(bpy.ops.lsf.refit_take)
+    assert edits.apply(take, replace(core.DEFAULT, gain={"jawOpen": 0.0})) == 0, "edits go on from there"
+    assert keyed(face)["jawOpen"][:, 1].max() == 0
+
+
+def test_keys_of_the_artist_go_along_to_another_frame_rate(face, take):
+    curve = curve_of(face, "jawOpen")
+    points = curve.keyframe_points
+    points[6].co.y, points[14].handle_right_type = 0.9, "FREE"
+    points[14].handle_right = (points[14].co.x + 2, 0.3)
+    moved, bent = points[6].co.x, points[14].co.x
+    points.remove(points[10])
+    curve.update()
+    bpy.context.scene.render.fps = 50
+    bpy.ops.lsf.refit_take()
+    assert edits.hand_keys(take) == 3
+    now = {round(p.co.x): p for p in curve.keyframe_points}
+    assert len(now) == len(curve.keyframe_points), "one key a frame"
+    assert now[round(FIRST + 2 * (moved - FIRST))].co.y == pytest.approx(0.9)
+    kept = now[round(FIRST + 2 * (bent - FIRST))]
+    assert kept.handle_right_type == "FREE"
+    assert tuple(kept.handle_right) == pytest.approx((kept.co.x + 4, 0.3))
+    bpy.context.scene.render.fps = 25
+    bpy.ops.lsf.refit_take()
+    assert edits.hand_keys(take) == 3
+    assert [moved, pytest.approx(0.9)] in keyed(face)["jawOpen"].tolist()
+
+
+def test_a_take_that_begins_within_its_sound_is_laid_where_that_is_heard(face, take):
+    """The sound's second 0 lies on frame 1 at any frame rate; the take begins 10 frames, 0.4 s, later."""
+    keys.put_settings(take, {**keys.take_settings(take), "sound_frame": FIRST - 10.0})
+    bpy.context.scene.render.fps = 50
+    bpy.ops.lsf.refit_take()
+    made = keys.take_settings(take)
+    assert (made["first_frame"], made["sound_frame"]) == (FIRST + 10, FIRST - 10)
+    assert keyed(face)["jawOpen"][0, 0] == FIRST + 10
+    assert bpy.context.scene.frame_end >= FIRST + 10 + 2 * FRAMES - 1
+
+
+def test_a_take_without_raw_motion_is_not_laid_anew(face, take):
+    del take[keys.RAW_TAG]
+    before = keyed(face)
+    bpy.context.scene.render.fps = 30
+    assert "keeps no raw motion" in error_of(bpy.ops.lsf.refit_take)
+    np.testing.assert_array_equal(keyed(face)["jawOpen"], before["jawOpen"])
+    assert keys.take_settings(take)["fps"] == FPS
+
+
 def test_keys_of_the_artist_may_be_written_over(face, take):
     curve = curve_of(face, "jawOpen")
     untouched = keyed(face)
