@@ -44,7 +44,8 @@ def window(ball_scene, monkeypatch):
     real = {**vars(operators.RunsTask), **vars(operators.LSF_OT_animate)}
     told: list[tuple[str, str]] = []
     methods = {name: real[name] for name in METHODS}
-    state = {"_timer": None, "_interval": 0.0, "_told": None, "report": lambda _, kind, text: told.append((*kind, text))}
+    state = {"_timer": None, "_interval": 0.0, "_told": None,
+             "report": lambda _, kind, text: told.append((*kind, text))}
     stand = type("Stand", (), {**methods, **state})()
     stand.told = told
     preferences = bpy.context.preferences
