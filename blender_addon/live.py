@@ -57,6 +57,7 @@ class Preview:
         self._drive = drive_of(scene.lsf.target)
         self._jobs = job.current
         self._request: int | None = None
+        self._farewell: int | None = None
         self._method = ""
         self._folder = Path(tempfile.mkdtemp(prefix=protocol.FOLDER_PREFIX))
         try:
@@ -244,11 +245,18 @@ class Preview:
         scene = bpy.data.scenes.get((self._scene, None))
         if scene is not None:
             settle(scene)
-        if self._engine.alive:
-            if self._request is not None:
-                self._engine.cancel(self._request)
-            self._engine.ask("stream_end", folder=str(self._folder))  # nobody waits for it: the microphone is let go
+        self._request = None
+        if self._engine.alive:  # what it does now is short, and no reason to end it: it lets go of the microphone next
+            self._farewell = self._engine.ask("stream_end", folder=str(self._folder))
         self._remove_folder()
+
+    def drain(self) -> bool:
+        """After the end: take the engine's last answers; True while they are to come. A job's polls take them, too."""
+        if self._farewell is None or not self._engine.alive or job.busy():
+            return False
+        if any(event.id == self._farewell for event in self._engine.poll()):
+            self._farewell = None
+        return self._farewell is not None
 
     def suspend(self) -> None:
         """Put everything back for a moment: the file is being saved."""
@@ -327,7 +335,7 @@ class LSF_OT_live_preview(Refusing, bpy.types.Operator):
             return {"CANCELLED"}
         for warning in current.warnings:
             self.report({"WARNING"}, warning)
-        if not bpy.app.background:
+        if not bpy.app.background and not bpy.app.timers.is_registered(_tick):
             bpy.app.timers.register(_tick)
         return {"FINISHED"}
 
@@ -336,24 +344,30 @@ def _tick() -> float | None:
     """The window's timer: until when it waits, or None at the end."""
     there = running()
     if there is None:
-        return None
+        return 0.1 if current is not None and current.drain() else None
     before = (there.text, there.level)
     ended = there.poll()
     if ended or (there.text, there.level) != before:
         redraw(bpy.context)
-    return None if ended else min(1.0 / there._fps, 0.04)
+    return 0.1 if ended else min(1.0 / there._fps, 0.04)
+
+
+def playing() -> bool:
+    """Whether the timeline plays in a window."""
+    return any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows)
 
 
 @persistent
 def _frame_changed(scene: bpy.types.Scene, *_: Any) -> None:
+    """Over the animation before it is drawn, while it plays. Exporters change frames, too: they see the animation."""
     there = running()
-    if there is not None:
+    if there is not None and playing():
         there.show(scene)
 
 
 @persistent
 def _stop(*_: Any) -> None:
-    """Before an undo, and before another file is opened."""
+    """Before an undo, a rendering, and before another file is opened."""
     there = running()
     if there is not None:
         there.stop()
@@ -381,6 +395,7 @@ def _after_save(*_: Any) -> None:
 
 
 HANDLERS = (("frame_change_post", _frame_changed), ("undo_pre", _stop), ("redo_pre", _stop), ("load_pre", _stop),
+            ("render_init", _stop),
             ("undo_post", _mend), ("redo_post", _mend), ("load_post", _mend), ("save_pre", _before_save),
             ("save_post", _after_save), ("save_post_fail", _after_save))
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Motion", "load_model", "rig"]
+__all__ = ["Motion", "Stream", "load_model", "rig"]
 
 if TYPE_CHECKING:
     from .animator import load_model as load_model
     from .face import rig as rig
     from .motion import Motion as Motion
+    from .streaming import Stream as Stream
 
-_HOMES = {"load_model": ".animator", "rig": ".face", "Motion": ".motion"}
+_HOMES = {"load_model": ".animator", "rig": ".face", "Motion": ".motion", "Stream": ".streaming"}
 
 
 def __getattr__(name: str) -> Any:

@@ -49,7 +49,7 @@ PAST_SECONDS = 1.26
 """What a window hears before the frames that it gives. Half a second more or less changes little, see docs/live.md."""
 
 LEAST_LOOK_AHEAD, MOST_LOOK_AHEAD = 0.04, 2.0
-LONGEST_STEP = 0.16
+SHORTEST_STEP, LONGEST_STEP = 0.08, 0.16
 
 EMOTION_FRAMES = 100.0
 """Time constant of the feeling that is heard: 2 s of speech. Offline it is a mean over seconds around each frame."""
@@ -78,7 +78,7 @@ class Stream:
         emotion_mix: Mapping[str, float] | None = None,
     ) -> None:
         """look_ahead, step, past: seconds, in frames of 20 ms. A shorter step costs more and gives frames more future;
-        None: half the look-ahead, from 0.04 to 0.16. emotion_from: what Animator.hear_emotion gives; None: as is heard.
+        None: half the look-ahead, from 0.08 to 0.16. emotion_from: what Animator.hear_emotion gives; None: as is heard.
         identity, seed, emotion_strength, edits, emotion_mix as for Animator.animate.
         Raises LSFError for what is out of range.
         """
@@ -91,7 +91,7 @@ class Stream:
         between = 0 if (FEATURE_RATE / fps).is_integer() else 1
         self._ahead = int(look_ahead * FEATURE_RATE + 1e-6) - between
         if step is None:
-            step = min(max(look_ahead / 2, 0.04), LONGEST_STEP)
+            step = min(max(look_ahead / 2, SHORTEST_STEP), LONGEST_STEP)
         self._step = min(int(step * FEATURE_RATE + 1e-6), self._ahead)
         if self._step < 1:
             raise LSFError(f"The step is {step} s; it must be at least {1 / FEATURE_RATE} s.")

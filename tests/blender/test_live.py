@@ -41,6 +41,8 @@ class FakeEngine:
             self.start, self.given = params, 0
             name = "Fake Mic" if "microphone" in params else None
             self.events.append(protocol.Event(number, protocol.RESULT, data={"microphone": name}))
+        elif method == "stream_end":
+            self.events.append(protocol.Event(number, protocol.RESULT, data={}))
         elif method == "stream_chunk":
             self.events.append(protocol.Event(number, protocol.RESULT, data=self._chunk(params)))
         return number
@@ -61,11 +63,14 @@ class FakeEngine:
         events, self.events = self.events, []
         return events
 
-    def cancel(self, number: int) -> None:
-        self.asked.append(("cancel", {"job": number}))
-
     def methods(self) -> list[str]:
         return [method for method, _ in self.asked]
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """The timeline plays: without a window it never does."""
+    monkeypatch.setattr(live, "playing", lambda: True)
 
 
 def value(frame: Any) -> Any:
@@ -128,7 +133,7 @@ def untouched(target: bpy.types.Object) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- a strip
-def test_the_timeline_drives_the_keys_and_stop_restores_all(face, fake):
+def test_the_timeline_drives_the_keys_and_stop_restores_all(face, fake, played):
     scene, before = bpy.context.scene, untouched(face)
     preview = begin()
     assert values(face)["jawOpen"] == pytest.approx(value(9)), "frame 10 is frame 9 of the strip"
@@ -148,12 +153,25 @@ def test_the_timeline_drives_the_keys_and_stop_restores_all(face, fake):
     assert not preview._folder.exists()
 
 
-def test_the_viewport_sees_it_over_the_animation(face, fake):
+def test_the_viewport_sees_it_over_the_animation(face, fake, played):
     begin()
     seen = evaluated(face, 30)
     rest = np.empty_like(seen).ravel()
     face.data.shape_keys.reference_key.data.foreach_get("co", rest)
     np.testing.assert_allclose(seen - rest.reshape(-1, 3), value(29), atol=1e-4)
+
+
+def test_exporters_see_the_animation_and_a_rendering_ends_it(face, fake):
+    scene = bpy.context.scene
+    preview = begin()
+    assert values(face)["jawOpen"] == pytest.approx(value(9))
+    scene.frame_set(50)  # as an exporter does it
+    assert values(face)["jawOpen"] == pytest.approx(0.7)
+    preview.poll()
+    assert values(face)["jawOpen"] == pytest.approx(value(49)), "and the window's timer shows the preview again"
+    for handler in bpy.app.handlers.render_init:
+        handler(scene)
+    assert preview.state == "STOPPED"
 
 
 def test_outside_of_the_strip_the_face_rests(face, fake):
@@ -209,6 +227,19 @@ def test_parts_move_with_the_head(face, fake):
     assert values(other)["jawOpen"] == pytest.approx(value(9))
     live._stop()
     assert values(other) == before
+
+
+def test_the_engine_is_heard_out_after_the_end(face, fake, monkeypatch):
+    """Or it would seem to be at work for ever, and be ended for its silence."""
+    preview = begin()
+    monkeypatch.setattr(live, "running", lambda: preview if preview.state == "RUNNING" else None)
+    assert live._tick() == pytest.approx(0.04)
+    live._stop()
+    kept, fake.events = fake.events, []
+    assert live._tick() == 0.1
+    fake.events = kept
+    assert live._tick() is None
+    assert "cancel" not in fake.methods()
 
 
 # ---------------------------------------------------------------- nothing may stay
@@ -308,6 +339,7 @@ def test_a_whole_file_is_measured_first(face, fake, hum):
     assert fake.methods()[:2] == ["listen", "stream_start"]
     assert values(face)["jawOpen"] == pytest.approx(value(4)), "frame 10 of a sound that begins on 6"
     scene.frame_set(60)
+    live.current.poll()
     assert values(face)["jawOpen"] == 0.0, "it has ended"
 
 
@@ -383,6 +415,7 @@ def test_a_real_strip_moves_a_real_face(real_engine, head, scene):
     shown = {}
     for frame in range(20, 60):
         scene.frame_set(frame)
+        preview.poll()
         shown[frame] = values(head)["jawOpen"]
     assert np.corrcoef(list(shown.values()), list(offline.values()))[0, 1] > 0.9
     bpy.ops.lsf.live_preview()
@@ -402,7 +435,8 @@ def test_without_a_microphone_the_engine_says_what_is_missing(real_engine, face,
         while not preview.poll() and time.monotonic() < end:
             time.sleep(0.02)
         assert preview.state == "FAILED"
-        assert any(word in preview.error for word in ("sounddevice", "PortAudio", "Connect a microphone"))
+        words = ("sounddevice", "PortAudio", "Connect a microphone")
+        assert any(word in preview.error for word in words), preview.error
     finally:
         bpy.context.window_manager.lsf_live.source = live.STRIP
         live.current = None
