@@ -25,12 +25,13 @@ from .network import LSFNetwork
 from .rawtake import RawTake, mixed, to_steps
 from .sampling import gumbel_noise, mean_draw, varied
 from .speech import SAMPLES_PER_FRAME, SpeechEncoder
+from .versions import SHIPPED, checkpoint_path
 from .windows import OVERLAP, WINDOW, OverlapAdd, batches, cut, cut_windows, feature_frames, window_starts
 
 __all__ = ["DEFAULT_CHECKPOINT", "OVERLAP", "WINDOW", "Animator", "cut", "feature_frames", "load_model",
            "window_starts"]
 
-DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "lsf-animation.safetensors"
+DEFAULT_CHECKPOINT = SHIPPED
 
 WINDOWS_PER_BATCH = 8        # bounds memory whatever the clip's length
 GRAPH_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
@@ -45,15 +46,15 @@ Sound = str | Path | tuple[np.ndarray, int]
 """A sound file, or float mono samples and their rate."""
 
 
-def load_model(path: str | Path | None = None, device: str = "auto", half: bool | None = None) -> Animator:
-    """The animator of a checkpoint; None is the one that ships.
+def load_model(name: str | Path | None = None, device: str = "auto", half: bool | None = None) -> Animator:
+    """The animator of a checkpoint, by the name of its version (versions.py) or by path; None is the one that ships.
 
     device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". half: the network in half
-    precision; None: on CUDA, where that pays. Raises ModelError if the device asked for is not there or the checkpoint
-    is not readable.
+    precision; None: on CUDA, where that pays. Raises ModelError if the device asked for is not there, there is no
+    version of that name, or the checkpoint is not readable.
     """
     where = pick_device(device)
-    checkpoint = load_checkpoint(path or DEFAULT_CHECKPOINT, where)
+    checkpoint = load_checkpoint(checkpoint_path(name), where)
     return Animator(checkpoint.speech, checkpoint.network, where, checkpoint.about, half)
 
 

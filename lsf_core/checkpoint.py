@@ -83,7 +83,12 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
 
 
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The file's digest in hexadecimal, read block by block."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def verify_sha256(path: Path) -> None:
@@ -100,8 +105,7 @@ def verify_sha256(path: Path) -> None:
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    result = module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()},
-                                    strict=False)
+    result = module.load_state_dict(tensors, strict=False)  # copied into the module's own single precision
     missing = [k for k in result.missing_keys if not any(part in k for part in _NOT_SHIPPED)]
     if missing or result.unexpected_keys:
         raise ModelError(f"{path} does not fit this version: missing {missing[:3]}, unknown "

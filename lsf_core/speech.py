@@ -147,15 +147,25 @@ class SpeechEncoder(nn.Module):
 
 def build_encoder(config: SpeechConfig) -> nn.Module:
     """An encoder with random weights, of only the layers that are used; a checkpoint fills it."""
-    from transformers import AutoConfig, AutoModel
-
     settings = dict(config.encoder)
     kind = settings.pop("model_type")
+    library = import_encoder(kind)
     if kind == "whisper":
-        from transformers.models.whisper.modeling_whisper import WhisperConfig, WhisperEncoder
+        return library.WhisperEncoder(library.WhisperConfig(**{**settings, "encoder_layers": config.depth}))
+    settings["num_hidden_layers"] = config.depth
+    return library.AutoModel.from_config(library.AutoConfig.for_model(kind, **settings))
 
-        return WhisperEncoder(WhisperConfig(**{**settings, "encoder_layers": config.depth}))
-    return AutoModel.from_config(AutoConfig.for_model(kind, **{**settings, "num_hidden_layers": config.depth}))
+
+def import_encoder(kind: str) -> Any:
+    """The module of transformers that has encoders of this kind. For Whisper that is its own: the one for all kinds
+    imports a good deal more."""
+    if kind == "whisper":
+        from transformers.models.whisper import modeling_whisper
+
+        return modeling_whisper
+    import transformers
+
+    return transformers
 
 
 def load_pretrained(folder: str | Path, articulation_layers: tuple[int, ...],

@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -483,12 +483,22 @@ def _stretch(
     return audio, speed
 
 
+def warm_up() -> None:
+    """Import what the first take needs while Blender still prepares its job: two thirds of the wait for it."""
+    with suppress(Exception):  # the job that needs it will run into the same error, and tell it
+        from . import animator  # noqa: F401
+        from .speech import import_encoder
+
+        import_encoder("whisper")
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Be the engine on this process's stdin and stdout, and end it. `--device NAME`: where the network runs."""
     arguments = sys.argv[1:] if arguments is None else arguments
     device = arguments[arguments.index("--device") + 1] if "--device" in arguments[:-1] else "auto"
     worker = Worker(claim_stdout(), device)
     threading.Thread(target=worker.read_forever, args=(sys.stdin.buffer,), daemon=True).start()
+    threading.Thread(target=warm_up, daemon=True).start()
     worker.run()
     sys.stderr.flush()
     os._exit(0)  # The reading thread holds stdin's lock, over which an ordinary end of the interpreter would abort.
