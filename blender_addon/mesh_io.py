@@ -65,12 +65,21 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     if not mesh.vertices or not mesh.polygons:
         return f"'{name}' has no faces. Choose the head's mesh object."
     keys = mesh.shape_keys
+    if keys is None and mirrors(target):
+        return (f"'{name}' has the modifier '{mirrors(target)[0]}', which mirrors it: the engine would see half a "
+                "face, and both halves would make the same movements. Apply it (Object > Apply > Visual Geometry to Mesh, or "
+                "the modifier's own menu), or switch it off in the viewport.")
     if keys is not None and not keys.use_relative:
         return f"The shape keys of '{name}' are absolute. Switch them to Relative in its Shape Keys panel."
     if keys is not None and keys.animation_data is not None and keys.animation_data.use_tweak_mode:
         return (f"'{name}' is in NLA tweak mode, where its shape keys take no other Action: leave it (Tab in the NLA "
                 "editor) and try again.")
     return None
+
+
+def mirrors(target: bpy.types.Object) -> list[str]:
+    """Names of the modifiers that show the mesh mirrored."""
+    return [modifier.name for modifier in target.modifiers if modifier.type == "MIRROR" and modifier.show_viewport]
 
 
 def overridden(target: bpy.types.Object) -> str:
@@ -245,6 +254,9 @@ def hindrances(target: bpy.types.Object, names: list[str]) -> list[str]:
                      "editor.")
     if target.show_only_shape_key:
         found.append(f"'{target.name}' shows only its active shape key (the pin is on): unpin it to see the take.")
+    if mirrors(target):
+        found.append(f"The modifier '{mirrors(target)[0]}' mirrors '{target.name}': both halves make the movements of "
+                     "one. A winking eye needs a mesh of both halves.")
     if target.data.users > 1:
         found.append(f"The mesh of '{target.name}' is shared by {target.data.users} objects: all of them move.")
     return found
