@@ -43,21 +43,43 @@ class Identity(nn.Module):
 
 
 class Stream(nn.Module):
-    """Features of the encoder -> one stream of the network: normalise, project, see 100 ms of neighbours."""
+    """Features of the encoder -> one stream of the network: normalise, project, see 100 ms of neighbours.
 
-    def __init__(self, channels: int, width: int, parts: int, dropout: float = 0.0) -> None:
+    basis: how many principal components of the features are heard, not unit-variance ones; 0: the features themselves.
+    Directions in which synthesised voices hardly differ carry words that a real voice says otherwise: what is learned
+    from them does not hold there.
+    """
+
+    def __init__(self, channels: int, width: int, parts: int, dropout: float = 0.0, basis: int = 0) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         # Each hidden state is normalised by itself: Whisper's layers differ in size by an order of magnitude.
-        self.norms = nn.ModuleList(nn.LayerNorm(channels // parts) for _ in range(parts))
-        self.project = nn.Linear(channels, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(channels // parts, elementwise_affine=not basis) for _ in range(parts))
+        self.basis = nn.Linear(channels, basis).requires_grad_(False) if basis else None
+        self.project = nn.Linear(basis or channels, width)
         self.conv = TemporalConv(width, width, 5)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        pieces = x.float().chunk(len(self.norms), -1)
-        x = torch.cat([norm(p) for norm, p in zip(self.norms, pieces, strict=True)], -1)
-        x = self.project(self.dropout(x))
+        x = self.normed(x)
+        x = self.project(self.dropout(x if self.basis is None else self.basis(x)))
         return x + nn.functional.gelu(self.conv(x, mask))
+
+    def normed(self, x: Tensor) -> Tensor:
+        """Features (..., C), each hidden state normalised by itself."""
+        pieces = x.float().chunk(len(self.norms), -1)
+        return torch.cat([norm(p) for norm, p in zip(self.norms, pieces, strict=True)], -1)
+
+    @torch.no_grad()
+    def fit_basis(self, features: Tensor) -> None:
+        """Set the basis to the first principal components of features (N, C), with a mean variance of 1."""
+        assert self.basis is not None
+        x = self.normed(features)
+        mean = x.mean(0)
+        variance, direction = torch.linalg.eigh(torch.cov(x.T))         # in rising order
+        kept = slice(-self.basis.out_features, None)
+        rows = direction[:, kept].T.flip(0) / variance[kept].mean().sqrt()
+        self.basis.weight.copy_(rows)
+        self.basis.bias.copy_(-rows @ mean)
 
 
 class LSFNetwork(nn.Module):
@@ -75,7 +97,7 @@ class LSFNetwork(nn.Module):
         super().__init__()
         self.config = c = config
         self.prior = prior
-        self.articulation = Stream(c.articulation_dim, c.width, articulation_parts)
+        self.articulation = Stream(c.articulation_dim, c.width, articulation_parts, basis=c.articulation_basis)
         self.ear = Ear(c.emotion_dim, emotion_parts) if c.ear else None
         self.emotion = None if c.ear else Stream(c.emotion_dim, c.width, emotion_parts, c.emotion_dropout)
         self.neutral = nn.Parameter(torch.zeros(c.width))

@@ -50,6 +50,8 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
     A share of the windows is asked for without emotion (`feel=False`) and must give the neutral delivery: that is how
     the network learns what the voice adds to the words, which `emotion_strength` later scales.
     """
+    if network.articulation.basis is not None:
+        fit_basis(network, speech, data)
     if network.ear is not None:
         solve_ear(network.ear, speech, data)
     network.prior.requires_grad_(False)
@@ -91,6 +93,14 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
         return losses
 
     run(network, step, config, resume, log, kinds=len(lengths), generator=data.generator)
+
+
+@torch.no_grad()
+def fit_basis(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, batches: int = 6, count: int = 64,
+              frames: int = 200) -> None:
+    """Set the articulation stream's basis by `batches` of what it will hear."""
+    heard = [speech(data.batch(count, frames).audio).articulation[:, ::4].flatten(0, 1) for _ in range(batches)]
+    network.articulation.fit_basis(torch.cat(heard))
 
 
 def draw(windows: Batch, data: Mixture) -> Tensor:

@@ -1,9 +1,10 @@
 """python -m lsf_core.training.surprise DATA: surprised voices, which no actor of a free corpus plays.
 
 A surprised voice is high, ranges widely and rises at the end (Banse and Scherer 1996, Journal of Personality and Social
-Psychology 70:614; Scherer 2003, Speech Communication 40:227). So EMO-DB's happy recordings, whose voices are excited
-already, are taken apart into pitch, spectral envelope and aperiodicity by WORLD (Morise et al. 2016) and put together
-again with such a pitch. Writes DATA/emotional_speech/surprise/ in the layout of emodb/.
+Psychology 70:614; Scherer 2003, Speech Communication 40:227). So EMO-DB's happy, fearful and neutral recordings are
+taken apart into pitch, spectral envelope and aperiodicity by WORLD (Morise et al. 2016) and put together again with
+such a pitch; made of happy voices alone, surprise would be joy at a higher pitch. Writes
+DATA/emotional_speech/surprise/ in the layout of emodb/.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from tqdm import tqdm
 from ..audio import SAMPLE_RATE, load_audio
 
 VARIANTS = 2
-RANGE, HEIGHT, RISE = 1.5, 1.15, (0.2, 0.6)     # factor on log pitch, factor on pitch, octaves over the last part
+HEIGHTS = {"happiness": 1.15, "fear": 1.1, "neutral": 1.6}      # of whose voices, and a factor on their pitch
+RANGE, RISE = 1.5, (0.2, 0.6)                   # factor on log pitch, octaves over the last part
 RISE_FROM = 0.55                                # of the clip
 
 
-def surprised(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def surprised(samples: np.ndarray, rng: np.random.Generator, height: float = HEIGHTS["happiness"]) -> np.ndarray:
     """The same words of (N,) float samples at 16 kHz in a surprised voice, (N,) float32."""
     import pyworld  # for this one step of making the training data; pip install pyworld
 
@@ -34,7 +36,7 @@ def surprised(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     noise = pyworld.d4c(x, pitch, times, SAMPLE_RATE)
     voiced = pitch > 0
     mean = np.exp(np.log(pitch[voiced]).mean()) if voiced.any() else 1.0
-    height = HEIGHT * np.exp(rng.normal(0, 0.1))
+    height *= np.exp(rng.normal(0, 0.1))
     rise = rng.uniform(*RISE) * np.clip((times / times[-1] - RISE_FROM) / (1 - RISE_FROM), 0, 1)
     new = mean * height * (np.where(voiced, pitch, mean) / mean) ** RANGE * 2**rise
     out = pyworld.synthesize(np.where(voiced, new, 0.0), envelope, noise, SAMPLE_RATE).astype(np.float32)
@@ -50,11 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     rng = np.random.default_rng(0)
     (root / "surprise" / "audio").mkdir(parents=True, exist_ok=True)
     written = []
-    for row in tqdm([r for r in rows if r["emotion"] == "happiness" and r["phones"]], file=sys.stderr):
+    for row in tqdm([r for r in rows if r["emotion"] in HEIGHTS and r["phones"]], file=sys.stderr):
         samples = load_audio(root / "emodb" / row["file"])
         for variant in range(VARIANTS):
             file = f"audio/{Path(row['file']).stem}_{variant}.ogg"
-            soundfile.write(root / "surprise" / file, surprised(samples, rng), SAMPLE_RATE)
+            soundfile.write(root / "surprise" / file, surprised(samples, rng, HEIGHTS[row["emotion"]]), SAMPLE_RATE)
             written.append(json.dumps({**row, "file": file, "emotion": "surprise"}, ensure_ascii=False))
     (root / "surprise" / "manifest.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
     print(f"{len(written)} recordings written to {root / 'surprise'}")
