@@ -67,8 +67,8 @@ def refusal(target: bpy.types.Object | None, scene: bpy.types.Scene) -> str | No
     keys = mesh.shape_keys
     if keys is None and mirrors(target):
         return (f"'{name}' has the modifier '{mirrors(target)[0]}', which mirrors it: the engine would see half a "
-                "face, and both halves would make the same movements. Apply it (Object > Apply > Visual Geometry to Mesh, or "
-                "the modifier's own menu), or switch it off in the viewport.")
+                "face, and both halves would make the same movements. Apply it (in its menu in the Modifiers tab), or "
+                "switch it off in the viewport.")
     if keys is not None and not keys.use_relative:
         return f"The shape keys of '{name}' are absolute. Switch them to Relative in its Shape Keys panel."
     if keys is not None and keys.animation_data is not None and keys.animation_data.use_tweak_mode:
