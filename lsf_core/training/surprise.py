@@ -12,7 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -26,8 +29,9 @@ RANGE, RISE = 1.5, (0.2, 0.6)                   # factor on log pitch, octaves o
 RISE_FROM = 0.55                                # of the clip
 
 
-def surprised(samples: np.ndarray, rng: np.random.Generator, height: float = HEIGHTS["happiness"]) -> np.ndarray:
-    """The same words of (N,) float samples at 16 kHz in a surprised voice, (N,) float32."""
+def surprised(samples: np.ndarray, rng: np.random.Generator, height: float, variants: int = VARIANTS
+              ) -> list[np.ndarray]:
+    """The same words of (N,) float samples at 16 kHz in surprised voices, (N,) float32 each."""
     import pyworld  # for this one step of making the training data; pip install pyworld
 
     x = samples.astype(np.float64)
@@ -36,11 +40,25 @@ def surprised(samples: np.ndarray, rng: np.random.Generator, height: float = HEI
     noise = pyworld.d4c(x, pitch, times, SAMPLE_RATE)
     voiced = pitch > 0
     mean = np.exp(np.log(pitch[voiced]).mean()) if voiced.any() else 1.0
-    height *= np.exp(rng.normal(0, 0.1))
-    rise = rng.uniform(*RISE) * np.clip((times / times[-1] - RISE_FROM) / (1 - RISE_FROM), 0, 1)
-    new = mean * height * (np.where(voiced, pitch, mean) / mean) ** RANGE * 2**rise
-    out = pyworld.synthesize(np.where(voiced, new, 0.0), envelope, noise, SAMPLE_RATE).astype(np.float32)
-    return np.pad(np.clip(out, -1, 1), (0, max(0, len(samples) - len(out))))[: len(samples)]
+    made = []
+    for _ in range(variants):
+        higher = height * np.exp(rng.normal(0, 0.1))
+        rise = rng.uniform(*RISE) * np.clip((times / times[-1] - RISE_FROM) / (1 - RISE_FROM), 0, 1)
+        new = mean * higher * (np.where(voiced, pitch, mean) / mean) ** RANGE * 2**rise
+        out = pyworld.synthesize(np.where(voiced, new, 0.0), envelope, noise, SAMPLE_RATE).astype(np.float32)
+        made.append(np.pad(np.clip(out, -1, 1), (0, max(0, len(samples) - len(out))))[: len(samples)])
+    return made
+
+
+def _write(root: Path, row: dict[str, Any]) -> list[str]:
+    """The surprised voices of one recording; their lines of the manifest."""
+    rng = np.random.default_rng([*row["file"].encode()])
+    lines = []
+    for number, samples in enumerate(surprised(load_audio(root / "emodb" / row["file"]), rng, HEIGHTS[row["emotion"]])):
+        file = f"audio/{Path(row['file']).stem}_{number}.ogg"
+        soundfile.write(root / "surprise" / file, samples, SAMPLE_RATE)
+        lines.append(json.dumps({**row, "file": file, "emotion": "surprise"}, ensure_ascii=False))
+    return lines
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,19 +67,15 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("data", type=Path)
     root = p.parse_args(argv).data / "emotional_speech"
     rows = [json.loads(line) for line in (root / "emodb" / "manifest.jsonl").read_text("utf-8").splitlines()]
-    rng = np.random.default_rng(0)
+    rows = [r for r in rows if r["emotion"] in HEIGHTS and r["phones"]]
     (root / "surprise" / "audio").mkdir(parents=True, exist_ok=True)
-    written = []
-    for row in tqdm([r for r in rows if r["emotion"] in HEIGHTS and r["phones"]], file=sys.stderr):
-        samples = load_audio(root / "emodb" / row["file"])
-        for variant in range(VARIANTS):
-            file = f"audio/{Path(row['file']).stem}_{variant}.ogg"
-            soundfile.write(root / "surprise" / file, surprised(samples, rng, HEIGHTS[row["emotion"]]), SAMPLE_RATE)
-            written.append(json.dumps({**row, "file": file, "emotion": "surprise"}, ensure_ascii=False))
+    with ProcessPoolExecutor() as pool:
+        made = list(tqdm(pool.map(partial(_write, root), rows), total=len(rows), file=sys.stderr))
+    written = [line for lines in made for line in lines]
     (root / "surprise" / "manifest.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
     print(f"{len(written)} recordings written to {root / 'surprise'}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
