@@ -107,6 +107,9 @@ def read_sound(watch: Stopwatch, device: str) -> None:
 def import_torch(watch: Stopwatch, device: str) -> None:
     with watch.running():
         import lsf_core.animator  # noqa: F401
+        from lsf_core.speech import import_encoder
+
+        import_encoder("whisper")
 
 
 def model_load(watch: Stopwatch, device: str) -> None:
@@ -216,13 +219,13 @@ def worker_start(watch: Stopwatch, device: str) -> None:
     watch.note = f"torch {about['torch']}"
 
 
-def worker_job(first: bool) -> Callable[[Stopwatch, str], None]:
+def worker_job(first: bool, seconds: float | None = None) -> Callable[[Stopwatch, str], None]:
     def measure(watch: Stopwatch, device: str) -> None:
         engine = Engine(device)
         engine.ask("hello")
         with tempfile.TemporaryDirectory() as folder:
             job = {
-                "folder": folder, "audio": str(SPEECH), "offset": 0.0, "duration": None, "fps": FPS, "seed": 0,
+                "folder": folder, "audio": str(SPEECH), "offset": 0.0, "duration": seconds, "fps": FPS, "seed": 0,
                 "temperature": 0.0, "emotion_strength": 1.0, "edits": True,
             }  # fmt: skip
             if not first:
@@ -230,7 +233,8 @@ def worker_job(first: bool) -> Callable[[Stopwatch, str], None]:
             with watch.running():
                 engine.ask("animate", **job)
         engine.close()
-        watch.note = "demo speech, 7.7 s" + (", network loaded on the way" if first else ", network in memory")
+        state = "loaded on the way" if first else "in memory"
+        watch.note = f"demo speech, {seconds or 7.7:g} s, network {state}"
 
     return measure
 
@@ -243,6 +247,7 @@ ROWS: dict[str, tuple[str, Callable[[Stopwatch, str], None]]] = {
     "imports": ("importing torch and transformers", import_torch),
     "load": ("loading the network", model_load),
     "animate-10s": ("animating 10 s", animate(10.0)),
+    "animate-30s": ("animating 30 s", animate(30.0)),
     "animate-5min": ("animating 5 min", animate(300.0)),
     "edits-60": ("edits of 60 s again, without the network", edits_again(60.0)),
     "edits": ("edits of 5 min again, without the network", edits_again(300.0)),
@@ -251,6 +256,7 @@ ROWS: dict[str, tuple[str, Callable[[Stopwatch, str], None]]] = {
     "rig-large": ("rigging it subdivided", rig(1)),
     "worker": ("engine process: start to first answer", worker_start),
     "worker-first": ("engine process: first take", worker_job(first=True)),
+    "worker-5s": ("engine process: first take of 5 s", worker_job(first=True, seconds=5.0)),
     "worker-next": ("engine process: next take", worker_job(first=False)),
 }
 LONG = {"animate-1h": ("animating 1 h", animate(3600.0))}
