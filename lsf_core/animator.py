@@ -38,6 +38,9 @@ GRAPH_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 """Batches of full windows that are recorded as CUDA graphs; others are filled up to the next of them. The largest stays
 under 1 GiB."""
 
+SHORT_AGAIN = 8
+"""Times that a length under a full window comes before it is recorded: with many short lines each has its own."""
+
 HOST_FRAMES = 1500
 """Frames up to which numpy has edited a take before all the kernels for it are started on a graphics card."""
 
@@ -235,7 +238,7 @@ class Animator:
         if full:
             missing = next(size for size in GRAPH_BATCHES if size >= count) - count
             audio, identity = (nn.functional.pad(x, (0, 0, 0, missing)) for x in (audio, identity))
-        return self.graphs(audio, identity, at_once=full)[:count]
+        return self.graphs(audio, identity, after=1 if full else SHORT_AGAIN)[:count]
 
     def _plain_window(self, audio: Tensor, identity: Tensor) -> Tensor:
         """Deliveries of windows that feel as they are heard and take the likeliest codes."""

@@ -1,14 +1,14 @@
 """Graphs: a network's kernels recorded once and started together.
 
 A window goes through some 300 small kernels. Starting each from Python takes longer than running it on a fast graphics
-card; a CUDA graph starts them all at once. Recording costs a few tenths of a second and holds the memory of one run, so
-it is done for shapes that come again.
+card; a CUDA graph starts them all at once. Recording costs a few tenths of a second, many times what a run saves, and
+holds the memory of one run: it is done for shapes that come again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,19 +39,18 @@ class Graphs:
     def __init__(self, run: Run, most: int = 16) -> None:
         self._run, self._most = run, most
         self._recordings: OrderedDict[tuple, _Recording] = OrderedDict()
-        self._seen: set[tuple] = set()
+        self._seen: Counter[tuple] = Counter()
         self._pool: Any = None       # one memory for all: they never run at the same time
         self._works = True
 
-    def __call__(self, *inputs: Tensor, at_once: bool = True) -> Tensor:
-        """at_once: record at the first call with a shape; else at the second, so that a length that comes once is
-        not worth it."""
+    def __call__(self, *inputs: Tensor, after: int = 1) -> Tensor:
+        """after: so many calls with a shape run as they come before it is recorded."""
         key = tuple(tuple(x.shape) for x in inputs)
-        if not self._works or not (at_once or key in self._seen):
-            self._seen.add(key)
-            return self._run(*inputs)
         recording = self._recordings.get(key)
         if recording is None:
+            if not self._works or self._seen[key] < after:
+                self._seen[key] += 1
+                return self._run(*inputs)
             recording = self._recorded(key, inputs)
             if recording is None:
                 return self._run(*inputs)
@@ -63,7 +62,7 @@ class Graphs:
 
     def _recorded(self, key: tuple, inputs: tuple[Tensor, ...]) -> _Recording | None:
         while len(self._recordings) >= self._most:
-            self._recordings.popitem(last=False)
+            del self._seen[self._recordings.popitem(last=False)[0]]
         try:
             self._recordings[key] = self._record(inputs)
         except RuntimeError as error:

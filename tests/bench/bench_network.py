@@ -2,8 +2,8 @@
 
     python tests/bench/bench_network.py [--device cpu|cuda] [--only PART ...] [--seconds 5 10 ...] [--json OUT]
 
-From samples in memory to 52 weights a frame in memory. Best of several runs after a first one that is not counted (it
-chooses kernels and records graphs: row "first run"). Peak memory: of the graphics card what PyTorch holds with all its
+From samples in memory to 52 weights a frame in memory. Best of several runs; the first ones choose kernels and record
+graphs (noted as "slowest"). Peak memory: of the graphics card what PyTorch holds with all its
 reserves, of the CPU the process's resident memory. A reference whose next clip would not fit or take longer than
 --bound seconds is left out, and the table says so. Parts: ours, published, autoregressive, diffusion (references.py
 tells what they are), batch, floor, agreement.
@@ -56,7 +56,7 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def best(self, run: Callable[[], Any], least: float = 0.5) -> tuple[float, float]:
-        """Seconds of the best run and of the first; --repeat runs after the first and as many as `least` seconds hold,
+        """Seconds of the best and of the slowest run; --repeat after the first and as many as `least` seconds hold,
         fewer of those that take seconds."""
         times: list[float] = []
         while not times or (sum(times) < 4.0 and (len(times) <= self.options.repeat or sum(times[1:]) < least)):
@@ -65,7 +65,7 @@ class Bench:
             run()
             self.wait()
             times.append(time.perf_counter() - begun)
-        return min(times[1:] or times), times[0]
+        return min(times), max(times)
 
     def free(self) -> None:
         """Give back what earlier rows held, and begin to measure the peak anew."""
@@ -102,16 +102,16 @@ class Bench:
         """Time `run` on `batch` clips and note it; None where there is too little memory."""
         self.free()
         try:
-            took, first = self.best(run)
+            took, slowest = self.best(run)
         except RuntimeError as error:
             if "out of memory" not in str(error).lower():
                 raise
             self.note(part, what, seconds, batch=batch, note="does not fit in memory")
             return None
         notes = [note] if note else []
-        if first > 3 * took and first - took > 0.05:
-            notes.append(f"first run {first:.2f} s")
-        self.note(part, what, seconds, batch=batch, took_s=took, first_s=first, peak_mb=self.peak_mb(),
+        if slowest > 3 * took and slowest - took > 0.05:
+            notes.append(f"slowest {slowest:.2f} s")
+        self.note(part, what, seconds, batch=batch, took_s=took, slowest_s=slowest, peak_mb=self.peak_mb(),
                   audio_total_s=seconds * batch, note=", ".join(notes))
         return took
 

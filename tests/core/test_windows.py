@@ -11,7 +11,7 @@ import torch
 from tiny_model import tiny_checkpoint
 
 import lsf_core
-from lsf_core.animator import DEFAULT_CHECKPOINT, GRAPH_BATCHES
+from lsf_core.animator import DEFAULT_CHECKPOINT, GRAPH_BATCHES, SHORT_AGAIN
 from lsf_core.audio import load_audio
 from lsf_core.graphs import Graphs, _Recording
 from lsf_core.windows import OVERLAP, WINDOW, OverlapAdd, batches, cut_windows, window_fades, window_starts
@@ -84,26 +84,32 @@ def test_recorded_windows_give_the_same_take_and_are_filled_up_to_few_batch_size
     assert count not in GRAPH_BATCHES
     plain = model.raw_take(clip, 16000)
     monkeypatch.setattr(model, "graphs", Graphs(model._plain_window))
-    for _ in range(2):
+    for _ in range(3):
         taken = model.raw_take(clip, 16000)
         np.testing.assert_allclose(taken.neutral, plain.neutral, atol=1e-4)
         np.testing.assert_allclose(taken.emotional, plain.emotional, atol=1e-4)
     assert recorded == [(next(n for n in GRAPH_BATCHES if n >= count), WINDOW * 320)]
 
 
-def test_a_short_length_is_recorded_when_it_comes_again(model, speech, recorded, monkeypatch):
+def test_a_short_length_is_recorded_only_when_it_comes_often(model, speech, recorded, monkeypatch):
     monkeypatch.setattr(model, "graphs", Graphs(model._plain_window))
-    plain = [model.raw_take(speech[: 16000 * 3], 16000).emotional for _ in range(3)]
+    takes = []
+    for _ in range(SHORT_AGAIN):
+        takes.append(model.raw_take(speech[: 16000 * 3], 16000).emotional)
+    assert recorded == []
+    takes += [model.raw_take(speech[: 16000 * 3], 16000).emotional for _ in range(2)]
     assert recorded == [(1, 150 * 320)]
-    for again in plain[1:]:
-        np.testing.assert_allclose(again, plain[0], atol=1e-4)
+    for again in takes[1:]:
+        np.testing.assert_allclose(again, takes[0], atol=1e-4)
 
 
 def test_recordings_are_as_many_as_allowed_and_the_oldest_goes(recorded):
     graphs = Graphs(lambda x: 2 * x, most=2)
-    for length in (1, 2, 1, 3, 1, 2):
+    for length in (1, 1, 2, 2, 1, 3, 3, 1, 2, 1):
         assert graphs(torch.ones(length)).tolist() == [2.0] * length
-    assert recorded == [(1,), (2,), (3,), (2,)]
+    assert recorded == [(1,), (2,), (3,)], "one that went has to come twice again"
+    graphs(torch.ones(2))
+    assert recorded[3:] == [(2,)]
 
 
 def test_where_nothing_can_be_recorded_all_runs_as_it_comes(monkeypatch, caplog):
@@ -115,7 +121,7 @@ def test_where_nothing_can_be_recorded_all_runs_as_it_comes(monkeypatch, caplog)
 
     monkeypatch.setattr(Graphs, "_record", refuse)
     graphs = Graphs(lambda x: x + 1)
-    assert [graphs(torch.zeros(1)).item() for _ in range(3)] == [1.0] * 3
+    assert [graphs(torch.zeros(1)).item() for _ in range(4)] == [1.0] * 4
     assert tries == [1]
     assert "slower" in caplog.text
 
@@ -126,4 +132,4 @@ def test_a_card_without_room_for_a_recording_is_told(monkeypatch):
 
     monkeypatch.setattr(Graphs, "_record", full)
     with pytest.raises(torch.OutOfMemoryError):
-        Graphs(lambda x: x)(torch.zeros(1))
+        Graphs(lambda x: x)(torch.zeros(1), after=0)
