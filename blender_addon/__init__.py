@@ -49,8 +49,8 @@ from . import (
 )
 
 MODULES = (mapper, landmarks, parts, properties, preferences, setup_operators, engine, operators,
-           take_operators, landmark_operators, edits, edit_operators, fbx, live, panel, panel_emotion,
-           panel_targets, panel_face, panel_takes, panel_edits, panel_lines, panel_live, panel_engine)
+           take_operators, landmark_operators, edits, edit_operators, fbx, live, panel, panel_live, panel_emotion,
+           panel_targets, panel_face, panel_takes, panel_edits, panel_lines, panel_engine)
 
 
 def register() -> None:

@@ -70,6 +70,7 @@ class Worker:
         self._model: Animator | None = None
         self._store: RigStore | None = None
         self._live: LiveSession | None = None
+        self._stream_folder = ""  # it stays between the requests of a stream
         self._folders: set[str] = set()  # of the jobs that are under way
 
     # -- receiving ------------------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ class Worker:
         """Read lines until Blender's end of the pipe closes; then end the process, whatever it is doing."""
         while line := stream.readline(protocol.MAX_LINE + 1):
             self.receive(line)
-        for folder in list(self._folders):  # nobody is left to remove them
+        for folder in [*self._folders, self._stream_folder]:  # nobody is left to remove them
             if os.path.basename(folder).startswith(protocol.FOLDER_PREFIX):
                 shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)  # The main thread may be deep in the network: nothing here needs a clean goodbye.
@@ -277,7 +278,7 @@ class Worker:
             if isinstance(sound, Microphone):
                 sound.close()
             raise
-        self._live = LiveSession(stream, sound)
+        self._live, self._stream_folder = LiveSession(stream, sound), str(params.get("folder", ""))
         return {
             "look_ahead": look_ahead,
             "step": stream.step,
@@ -296,7 +297,7 @@ class Worker:
 
     def _do_stream_end(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         live = self._open_stream()
-        self._live = None
+        self._live, self._stream_folder = None, ""
         return _told(params, live.end())
 
     def _open_stream(self) -> LiveSession:
@@ -307,7 +308,7 @@ class Worker:
     def _close_stream(self) -> None:
         if self._live is not None:
             self._live.close()
-            self._live = None
+            self._live, self._stream_folder = None, ""
 
     def _usage(self) -> dict[str, Any]:
         from .device import device_name, memory_in_use

@@ -442,6 +442,32 @@ def test_without_a_microphone_the_engine_says_what_is_missing(real_engine, face,
         live.current = None
 
 
+def test_the_engine_removes_the_folder_of_a_stream_where_blender_dies(tmp_path):
+    import subprocess
+
+    folder = tmp_path / "lsf-stream"
+    folder.mkdir()
+    (folder / "faces.npy").touch()
+    process = subprocess.Popen(engine.worker_command(engine.find_python()), env=engine.worker_environment(),
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(protocol.encode(protocol.Request(1, "stream_start", {
+        "folder": str(folder), "audio": str(SPEECH), "offset": 0.0, "duration": 1.0, "fps": 25.0, "look_ahead": 0.16,
+        "seed": 0, "edits": True, "emotion_strength": 1.0})))
+    process.stdin.flush()
+    for line in process.stdout:
+        event = protocol.decode_event(line)
+        if event.event != protocol.PROGRESS:
+            break
+    assert event.event == protocol.RESULT, event.message
+    assert folder.exists()
+    process.stdin.close()
+    process.wait(20)
+    process.stdout.close()
+    assert not folder.exists()
+
+
 def test_the_stretch_is_told_as_jobs_tell_it(ball_scene, tmp_path):
     speech = strips.speech_of(bpy.context, ball_scene, tmp_path)
     assert set(speech.told) == {"audio", "audio_name", "offset", "duration", "content_seconds"}
