@@ -17,6 +17,7 @@ from .checkpoint import load_checkpoint
 from .cues import SoundCues
 from .device import pick_device
 from .edits import EditSettings, apply_edits, edit_settings, head_rotation
+from .errors import ModelError
 from .feeling import AS_HEARD, Feeling, emotion_shares, spoken_frames
 from .graphs import Graphs
 from .hearing import Hearing
@@ -257,6 +258,9 @@ class Animator:
                     if feeling.reference is not None:
                         asked["emotion"][row] = torch.as_tensor(feeling.reference, device=self.device)
             if any(f.shares is not None for f in feelings):
+                if not network.anchors.any():
+                    raise ModelError("This network knows no emotions by name. Load a newer one (versions.py), or let "
+                                     "the take feel like another recording.")
                 none = np.zeros(len(EMOTIONS), np.float32)
                 shares = np.stack([none if f.shares is None else f.shares for f in feelings])
                 asked["mix"] = torch.from_numpy(shares).to(self.device)

@@ -77,6 +77,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     prior = MotionPrior(PriorConfig(**config["prior"]), with_encoder=False)
     parts = len(speech.config.articulation_layers), len(speech.config.emotion_layers)
     network = LSFNetwork(LSFConfig(**config["lsf"]), prior, *parts)
+    tensors.setdefault("network.anchors", torch.zeros_like(network.anchors))  # lsf-animation-0.1 knew no names
     for prefix, module in (("speech", speech.model), ("network", network)):
         _fill(module, {k[len(prefix) + 1:]: v for k, v in tensors.items() if k.startswith(prefix + ".")}, path)
     return Checkpoint(speech.to(device), network.to(device).eval(), config.get("about", {}))

@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="FILE", help="another checkpoint than the one that ships")
+    parser.add_argument("--model", metavar="NAME|FILE", help="another network than the one that ships")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument(
         "--temperature",

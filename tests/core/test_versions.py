@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tiny_model import tiny_checkpoint
 
 import lsf_core
@@ -45,3 +48,16 @@ def test_unknown_names_list_the_known_ones_and_paths_stay_paths(tmp_path):
         lsf_core.load_model(tmp_path / "none.safetensors", "cpu")
     assert checkpoint_path(tiny_checkpoint(tmp_path)).name == "tiny.safetensors"
     assert version_of(tmp_path / "none.safetensors") is None
+
+
+def test_a_network_of_before_named_emotions_is_loaded_and_says_what_it_cannot(tmp_path):
+    path = tiny_checkpoint(tmp_path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "network.anchors"}  # noqa: SIM118
+        save_file(tensors, path, metadata=file.metadata())
+    Path(f"{path}.sha256").write_text(f"{sha256(Path(path))}  tiny.safetensors\n", encoding="ascii")
+    model = lsf_core.load_model(path, "cpu")
+    hum = 0.3 * np.sin(np.arange(16000) * 0.07).astype(np.float32)
+    assert len(model.animate(hum, 16000)) == 30
+    with pytest.raises(ModelError, match="knows no emotions by name"):
+        model.animate(hum, 16000, emotion_mix={"happy": 1.0})
