@@ -287,10 +287,10 @@ def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, fr
             setattr(alone.render, setting, getattr(scene.render, setting))
         alone.collection.objects.link(target)
         alone.view_layers[0].update()  # Blender copies for it what is evaluated, the take too
-        yield None
+        yield pieces.LONG
         alone.frame_set(frame)
         with_keys = _evaluated(target, alone)
-        yield None
+        yield pieces.LONG
         blocks = [block for name in names if not (block := target.data.shape_keys.key_blocks[name]).mute]
         try:
             for block in blocks:

@@ -20,6 +20,10 @@ Pieces = Generator["Future[Any] | None", None, T]
 """Yields what it waits for, or None where it can go on at once; returns what the work is for."""
 
 
+LONG: Future[None] = Future()
+"""Yielded before a piece that takes long by itself: it gets a tick of its own."""
+LONG.set_result(None)
+
 SWITCH = 0.0005
 """Seconds after which a thread that does work aside hands Python to the window, if that asks for it; usually 0.005."""
 

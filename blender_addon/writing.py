@@ -87,7 +87,7 @@ def write(scene: bpy.types.Scene, results: list[Result], check: Callable[[], Non
         for result in results:
             draft = yield from _draft(scene, result, drafts)
             drafts.append(draft)
-        yield None
+        yield pieces.LONG
         check()
         with mesh_io.keys_restored({thing: made.names for thing, made in shapes.items()}), keys.all_or_nothing(targets):
             for thing, made in shapes.items():
@@ -104,10 +104,10 @@ def write(scene: bpy.types.Scene, results: list[Result], check: Callable[[], Non
     if scene.lsf.extend_frame_range:
         scene.frame_end = max(scene.frame_end, *(take.last_frame for take in takes))
     for target in targets:
-        yield None
+        yield pieces.LONG
         last = max(i for i, result in enumerate(results) if result.target == target)
-        warnings += yield from _look_at(scene, results[last], takes[last])
-        yield None
+        warnings += yield from _look_at(scene, results[last], takes[last], drafts[last].loudest)
+        yield pieces.LONG
     if _alike(results):
         warnings.append("The variations differ in blinks, gaze and head alone: raise 'Variation' above 0 for other "
                         "performances.")
@@ -129,6 +129,8 @@ class _Draft:
     motion: keys.KeyedMotion
     number: int
     target: bpy.types.Object
+    loudest: int
+    """Frame of the motion in which the mesh itself moves most."""
 
 
 def _draft(scene: bpy.types.Scene, result: Result, others: list[_Draft]) -> pieces.Pieces[_Draft]:
@@ -141,10 +143,12 @@ def _draft(scene: bpy.types.Scene, result: Result, others: list[_Draft]) -> piec
     present |= {name for _, made in _shapes_of(result) for name in made.names}
     present -= bones.left_out(target, result.drive.direct)
     is_sparse = scene.lsf.key_style == curves.SPARSE
+    own = {*mesh_io.existing_keys(target), *result.shapes.names}
     motion = yield from pieces.aside(lambda: _keyed(result, present, is_sparse))
+    loudest = yield from pieces.aside(lambda: _loudest(result.driven, own))
     name = f"{result.speech.name} {result.settings['label'] or 'take'} {number}"
     action = yield from keys.draft(name, motion)
-    return _Draft(action, motion, number, target)
+    return _Draft(action, motion, number, target, loudest)
 
 
 def _keyed(result: Result, present: Collection[str], is_sparse: bool) -> keys.KeyedMotion:
@@ -154,6 +158,10 @@ def _keyed(result: Result, present: Collection[str], is_sparse: bool) -> keys.Ke
     mask = driven_mask(made.names, made.weights, result.speech.fps, driven)[:, chosen] if is_sparse else None
     return keys.keyed_motion([driven.names[i] for i in chosen], driven.weights[:, chosen], result.speech.start_frame,
                              mask, made.raw)
+
+
+def _loudest(driven: mapper.Driven, own: Collection[str]) -> int:
+    return int(np.argmax(driven.weights[:, [name in own for name in driven.names]].sum(axis=1)))
 
 
 def _put_on(scene: bpy.types.Scene, result: Result, draft: _Draft) -> tuple[keys.Take, list[str]]:
@@ -207,20 +215,19 @@ def _alike(results: list[Result]) -> bool:
     return len(set(steady)) < len(steady)
 
 
-def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take) -> pieces.Pieces[list[str]]:
+def _look_at(scene: bpy.types.Scene, result: Result, take: keys.Take, loudest: int) -> pieces.Pieces[list[str]]:
     """Warnings of what the artist would otherwise find out by a face that stays still."""
-    target = result.target
-    names = result.driven.names
-    shapes = [name for name in names if name in mesh_io.existing_keys(target)]
-    warnings = [warning for thing in parts.keyed(target) for warning in mesh_io.hindrances(
-        thing, [name for name in names if name in mesh_io.existing_keys(thing)])]
+    target, warnings = result.target, []
+    for thing in parts.keyed(target):
+        there = set(mesh_io.existing_keys(thing))
+        warnings += mesh_io.hindrances(thing, [name for name in result.driven.names if name in there])
     warnings += bones.hindrances(target, take.action)
-    weights = result.driven.weights[:, [names.index(name) for name in shapes]]
-    loudest = take.first_frame + int(np.argmax(weights.sum(axis=1)))
-    yield None
-    moving = yield from mesh_io.moves(target, shapes, scene, loudest)
+    there = set(mesh_io.existing_keys(target))
+    shapes, frame = [name for name in result.driven.names if name in there], take.first_frame + loudest
+    yield pieces.LONG
+    moving = yield from mesh_io.moves(target, shapes, scene, frame)
     if not moving:
-        warnings.append(f"The keys were written, but '{target.name}' does not move at frame {loudest}. "
+        warnings.append(f"The keys were written, but '{target.name}' does not move at frame {frame}. "
                         "Look for muted shape keys, drivers, and modifiers that overwrite the shape.")
     return warnings
 

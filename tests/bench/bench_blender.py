@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
-import wave
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,16 @@ from bench_takes import HEAD, ROOT, SPEECH, blender_addon, raw_minute, repeated,
 from blender_addon import compat, curves, engine, job, keys, operators, pieces, writing
 
 CURVES, FRAMES = 52, 18_000
+
+REPEAT = """
+import sys; sys.path.insert(0, sys.argv[1])
+import wave, numpy as np
+from lsf_core.audio import load_audio
+clip, count = load_audio(sys.argv[2]), round(float(sys.argv[3]) * 16000)
+with wave.open(sys.argv[4], "wb") as file:
+    file.setparams((1, 2, 16000, 0, "NONE", ""))
+    file.writeframes((np.tile(clip, -(-count // len(clip)))[:count] * 32767).astype("<i2").tobytes())
+"""
 
 
 class Tick(NamedTuple):
@@ -105,16 +115,10 @@ def head() -> bpy.types.Object:
     return made
 
 
-def speech_of(seconds: float, folder: Path) -> Path:
+def speech_of(seconds: float, folder: Path, python: str) -> Path:
     """The demo speech, repeated to this length, as a wav file."""
-    from lsf_core.audio import load_audio
-
-    clip = load_audio(str(SPEECH))
-    samples = np.tile(clip, -(-round(seconds * 16000) // len(clip)))[: round(seconds * 16000)]
     path = folder / f"speech{seconds:.0f}.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    subprocess.run([python, "-c", REPEAT, str(ROOT), str(SPEECH), str(seconds), str(path)], check=True)
     return path
 
 
@@ -126,7 +130,7 @@ def ticks(python: str, long: float) -> None:
     with TemporaryDirectory() as folder:
         head()
         for seconds, first in ((7.7, "are made"), (7.7, "are there"), (60.0, "are there"), (long, "are there")):
-            bpy.context.scene.lsf.audio_path = str(speech_of(seconds, Path(folder)))
+            bpy.context.scene.lsf.audio_path = str(speech_of(seconds, Path(folder), python))
             window = Window()
             window.run(operator())
             own = np.array([tick.own for tick in window.ticks])
