@@ -83,21 +83,17 @@ def _run(job: Job, planned: list[list[Row]], seconds: list[float], cores: int | 
     import ray
     from ray.exceptions import RayError
 
-    there = ray.cluster_resources()
-    cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    if job.settings.device == "cpu":
-        gpus = 0
-    cores = min(cores or (max(1, cpus // gpus) if gpus else _CORES), cpus)
-    networks = gpus or max(1, cpus // cores)
-    if not gpus:
-        job = replace(job, settings=replace(job.settings, device="cpu"))
+    machines = [(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
+                for node in ray.nodes() if node["Alive"]]
+    networks, cores, device = share(machines, job.settings.device, cores)
+    job = replace(job, settings=replace(job.settings, device=device))
     parcels = _parcels(planned, seconds, networks)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # there is one for the lines
     todo = ray.data.from_items(parcels, override_num_blocks=len(parcels))
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     done = todo.map_batches(
-        Actor, fn_constructor_args=(job, cores), batch_size=1, num_cpus=cores, num_gpus=1 if gpus else None,
+        Actor, fn_constructor_args=(job, cores), batch_size=1, num_cpus=cores, num_gpus=1 if device == "cuda" else None,
         # Another parcel waits at each actor, so that none idles. One actor is enough to go on with.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=networks, initial_size=networks,
                                            max_tasks_in_flight_per_actor=2),
@@ -115,6 +111,26 @@ def _run(job: Job, planned: list[list[Row]], seconds: list[float], cores: int | 
             raise cause from error
         raise LSFError(f"The cluster gave up ({type(cause).__name__}: {cause}). What is made is kept: run the same "
                        "command again.") from error
+
+
+def share(machines: Sequence[tuple[int, int]], device: str, cores: int | None) -> tuple[int, int, str]:
+    """How many networks the machines, each with (cores, graphics cards), have room for; the cores of each; the device.
+
+    Raises LSFError where they have room for none, as Ray would wait for another machine for ever.
+    """
+    with_cards = [(cpus, cards) for cpus, cards in machines if cards]
+    if device.startswith("cuda") and not with_cards:
+        raise LSFError(f"No machine of the cluster has a graphics card, as '--device {device}' asks for. Leave it out.")
+    if with_cards and (device == "auto" or device.startswith("cuda")):
+        cores = cores or max(1, min(cpus // cards for cpus, cards in with_cards))
+        networks, device = sum(min(cards, cpus // cores) for cpus, cards in with_cards), "cuda"
+    else:
+        cores = cores or max(1, min(_CORES, max((cpus for cpus, _ in machines), default=0)))
+        networks, device = sum(cpus // cores for cpus, _ in machines), "cpu"
+    if not networks:
+        raise LSFError(f"No machine of the cluster has {cores} cores for a network; they have "
+                       f"{', '.join(str(cpus) for cpus, _ in machines)}. Give fewer --cores.")
+    return networks, cores, device
 
 
 def _parcels(planned: Sequence[Sequence[Row]], seconds: Sequence[float], networks: int) -> list[dict[str, Any]]:

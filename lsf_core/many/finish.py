@@ -25,12 +25,12 @@ class Sound:
     inputs: str
 
 
-def read_sound(row: Row, base: Path) -> Sound:
+def read_sound(row: Row, bases: tuple[Path, ...]) -> Sound:
     """A line's sound. Raises AudioError where nobody can be heard in it."""
-    path = find(row.audio, base)
+    path = find(row.audio, bases)
     samples = load_audio(path)
     check_speech(samples, f"The sound '{row.audio}'")
-    return Sound(samples, " ".join(file_state(path) for path in inputs_of(row, base)))
+    return Sound(samples, " ".join(file_state(path) for path in inputs_of(row, bases)))
 
 
 def read_face(mesh: Path) -> NDArray[Any]:

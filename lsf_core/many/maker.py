@@ -103,10 +103,10 @@ class Maker:
         if journal:
             journal.begin(row.line)
         if row.mesh:
-            mesh = find(row.mesh, self.job.base)
+            mesh = find(row.mesh, self.job.bases)
             if mesh not in self._faces:
                 self._faces[mesh] = self._helpers.start(read_face, mesh)
-        return self._helpers.start(read_sound, row, self.job.base)
+        return self._helpers.start(read_sound, row, self.job.bases)
 
     def _collect(self, reading: Sequence[tuple[Row, Task[Sound]]]) -> tuple[list[Row], list[_Line]]:
         """Lines that have failed, and those that are ready for the network."""
@@ -115,7 +115,7 @@ class Maker:
             try:
                 identity = np.zeros(IDENTITY_DIM, np.float32)
                 if row.mesh:
-                    identity = self._faces[find(row.mesh, self.job.base)].result()
+                    identity = self._faces[find(row.mesh, self.job.bases)].result()
                 lines.append(_Line(row, sound.result(), identity, self._feeling(row)))
                 row.inputs = lines[-1].sound.inputs
             except Exception as error:  # whatever it is, the other lines go on
@@ -127,7 +127,7 @@ class Maker:
         shares = emotion_shares(parse_mix(row.emotion_mix))
         if not row.emotion_from:
             return Feeling(None, shares)
-        path = find(row.emotion_from, self.job.base)
+        path = find(row.emotion_from, self.job.bases)
         if path not in self._heard:
             self._heard[path] = self.engine.hear_emotion(path)
         return Feeling(self._heard[path], shares)

@@ -12,7 +12,7 @@ from ..errors import LSFError
 from ..feeling import mix_text, parse_mix
 from ..motion import MAX_FPS
 from .journal import STATE
-from .rows import RESULTS, Row, Settings, edits_text, find
+from .rows import RESULTS, Row, Settings, bases_of, edits_text, find
 from .table import read_table
 
 REQUIRED = ("audio", "output")
@@ -66,7 +66,7 @@ def read_characters(path: Path) -> dict[str, str]:
             raise LSFError(f"Line {number} of the table of characters '{path}' lacks a name or a mesh. Fill it.")
         if name in meshes:
             raise LSFError(f"The table of characters '{path}' has '{name}' twice, in line {number} again. Keep one.")
-        meshes[name] = str(find(mesh, path.absolute().parent))
+        meshes[name] = str(find(mesh, bases_of(path)))
     return meshes
 
 

@@ -41,10 +41,10 @@ def sound_seconds(path: Path) -> float:
         return 0.0
 
 
-def lengths(rows: Sequence[Row], base: Path) -> list[float]:
+def lengths(rows: Sequence[Row], bases: tuple[Path, ...]) -> list[float]:
     """Seconds of each line's sound."""
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(lambda row: sound_seconds(find(row.audio, base)), rows, chunksize=64))
+        return list(pool.map(lambda row: sound_seconds(find(row.audio, bases)), rows, chunksize=64))
 
 
 def groups(rows: Sequence[Row], seconds: Sequence[float]) -> list[list[Row]]:

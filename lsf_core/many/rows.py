@@ -94,10 +94,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """What a process that makes takes has to know. base: what the paths of lines are relative to; out: the folder of
-    takes; both absolute."""
+    """What a process that makes takes has to know, wherever it runs. bases: what the paths of lines may be relative to;
+    out: the folder of takes; all absolute."""
 
-    base: Path
+    bases: tuple[Path, ...]
     out: Path
     settings: Settings
 
@@ -111,10 +111,14 @@ def edits_text(edits: EditSettings) -> str:
     return json.dumps({name: value for name, value in edits.to_dict().items() if value != usual[name]})
 
 
-def find(name: str, base: Path) -> Path:
-    """A path of the manifest: relative to the manifest, or else to the current folder."""
-    beside = base / name
-    return Path(name).absolute() if not beside.exists() and Path(name).exists() else beside
+def bases_of(table: Path) -> tuple[Path, ...]:
+    """What the paths in a table may be relative to: the table, or else the current folder."""
+    return table.absolute().parent, Path.cwd()
+
+
+def find(name: str, bases: tuple[Path, ...]) -> Path:
+    """The file that a path in a table means: the first that there is, or else what it would be beside the table."""
+    return next((path for base in bases if (path := base / name).exists()), bases[0] / name)
 
 
 # ---------------------------------------------------------------- files that a take is made from
@@ -154,9 +158,9 @@ def is_unchanged(path: Path, state: str) -> bool:
         return False
 
 
-def inputs_of(row: Row, base: Path) -> list[Path]:
+def inputs_of(row: Row, bases: tuple[Path, ...]) -> list[Path]:
     """The files that a line's take is made from."""
-    return [find(name, base) for name in (row.audio, row.mesh, row.emotion_from) if name]
+    return [find(name, bases) for name in (row.audio, row.mesh, row.emotion_from) if name]
 
 
 # ---------------------------------------------------------------- the table of results

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ModelError
@@ -14,7 +15,18 @@ from ..feeling import parse_mix
 from .journal import forget, held, recover
 from .manifest import read_manifest
 from .plan import groups, lengths
-from .rows import Job, Row, Settings, digest, inputs_of, is_unchanged, read_results, results_path, write_results
+from .rows import (
+    Job,
+    Row,
+    Settings,
+    bases_of,
+    digest,
+    inputs_of,
+    is_unchanged,
+    read_results,
+    results_path,
+    write_results,
+)
 
 _WRITE_EVERY = 2.0  # seconds between writes of the table of results while a run lasts,
 _WRITE_SHARE = 0.02  # or as many as keep them to this share of the time: 100,000 lines take half a second each
@@ -36,8 +48,9 @@ def animate_many(manifest: str | os.PathLike[str], folder: str | os.PathLike[str
     table, out = Path(manifest).absolute(), Path(folder).absolute()
     parse_mix(settings.emotion_mix)
     rows = read_manifest(table, settings)
-    results, job = results_path(out, table, settings), Job(table.parent, out, settings)
-    model = describe_model(settings.model)
+    results, model = results_path(out, table, settings), describe_model(settings.model)
+    checkpoint = settings.model and str(Path(settings.model).absolute())
+    job = Job(bases_of(table), out, replace(settings, model=checkpoint))
     for row in rows:
         row.model = model
     with held(out):
@@ -85,7 +98,7 @@ def make(rows: Sequence[Row], job: Job, workers: Workers) -> Iterator[Row]:
     """Have the rows made in groups of about one length."""
     if not rows:
         return
-    seconds = lengths(rows, job.base)
+    seconds = lengths(rows, job.bases)
     by_line = {row.line: length for row, length in zip(rows, seconds, strict=True)}
     planned = groups(rows, seconds)
     yield from workers(job, planned, [sum(by_line[row.line] for row in group) for group in planned])
@@ -108,7 +121,7 @@ def mark_finished(rows: list[Row], job: Job, recovered: list[Row]) -> int:
         if row.status != "waiting" or not (job.out / row.output).is_file():
             return False
         before = earlier.get(row.output)
-        if job.settings.overwrite or (before is not None and not _is_same(before, row, job.base)):
+        if job.settings.overwrite or (before is not None and not _is_same(before, row, job.bases)):
             row.status = "stale"
             return False
         row.status = "done"
@@ -123,11 +136,11 @@ def mark_finished(rows: list[Row], job: Job, recovered: list[Row]) -> int:
         return sum(pool.map(judge, rows, chunksize=64))
 
 
-def _is_same(before: Row, row: Row, base: Path) -> bool:
+def _is_same(before: Row, row: Row, bases: tuple[Path, ...]) -> bool:
     """Whether the take that `before` tells of is the one that `row` asks for."""
     if before.status != "done" or not before.same_settings(row):
         return False
-    paths, states = inputs_of(row, base), before.inputs.split()
+    paths, states = inputs_of(row, bases), before.inputs.split()
     if not states:  # nothing is known of how it was made, see `mark_finished`
         return True
     return len(paths) == len(states) and all(map(is_unchanged, paths, states))

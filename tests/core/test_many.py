@@ -215,7 +215,7 @@ def test_lengths_come_from_headers_and_a_file_without_one_is_guessed(tmp_path):
     sound(tmp_path / "a.wav", 1.5)
     (tmp_path / "no sound.bin").write_bytes(bytes(32_000))
     names = ["a.wav", str(SPEECH), "no sound.bin", "gone.wav"]
-    found = plan.lengths([Row(audio=name) for name in names], tmp_path)
+    found = plan.lengths([Row(audio=name) for name in names], (tmp_path,))
     assert found == pytest.approx([1.5, 7.7, 2.0, 0.0], abs=0.2)
 
 
@@ -335,7 +335,7 @@ def test_a_line_at_which_the_process_dies_again_and_again_is_left_out(tmp_path, 
     for _ in range(2):  # two attempts at all lines together, two with line 1 alone: each the end of a process
         Journal(out, "parcel")
         Journal(out, "parcel").begin("1")
-    with Maker(Job(tmp_path, out, Settings(model=model))) as maker:
+    with Maker(Job((tmp_path,), out, Settings(model=model))) as maker:
         made = {row.line: row for row in maker.make([rows], "parcel")}
     assert {line: row.status for line, row in made.items()} == {"0": "done", "1": "failed", "2": "done", "3": "done"}
     assert "died each time" in made["1"].message
@@ -361,7 +361,7 @@ def test_takes_come_out_the_same_from_helper_processes(tmp_path, model):
     sound(tmp_path / "a.wav", 1.0)
     for processes in (0, 1):
         row = Row(line="2", audio="a.wav", output=f"{processes}.npz", fps="30", seed="0", emotion_strength="1")
-        with Maker(Job(tmp_path, tmp_path, Settings(model=model)), processes=processes) as maker:
+        with Maker(Job((tmp_path,), tmp_path, Settings(model=model)), processes=processes) as maker:
             (made,) = maker.make([[row]], f"work{processes}")
         assert made.status == "done", made.message
         assert made.frames == "30"

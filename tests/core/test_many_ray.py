@@ -15,6 +15,7 @@ from many_lines import files, manifest, sound, weights
 from tiny_model import tiny_checkpoint
 
 from lsf_core import cli
+from lsf_core.errors import LSFError
 from lsf_core.many import cluster, plan
 from lsf_core.many.journal import STATE
 
@@ -55,16 +56,37 @@ def once(there: Callable[[], bool], then: Callable[[], None]) -> threading.Threa
     return thread
 
 
+@pytest.mark.parametrize(("machines", "device", "cores", "shared"), [
+    ([(8, 0), (4, 0), (1, 0)], "auto", None, (6, 2, "cpu")),
+    ([(1, 0), (1, 0)], "auto", None, (2, 1, "cpu")),
+    ([(16, 0), (2, 0)], "cpu", 4, (4, 4, "cpu")),
+    ([(64, 8), (16, 1), (128, 0)], "auto", None, (9, 8, "cuda")),
+    ([(64, 8), (2, 1)], "cuda", 4, (8, 4, "cuda")),
+    ([(64, 8)], "cpu", None, (32, 2, "cpu")),
+    ([(2, 0), (2, 0)], "auto", 3, "3 cores"),
+    ([(0, 2)], "auto", None, "1 cores"),
+    ([(8, 0)], "cuda", None, "graphics card"),
+])  # fmt: skip
+def test_machines_are_shared_among_as_many_networks_as_have_room(machines, device, cores, shared):
+    if isinstance(shared, str):
+        with pytest.raises(LSFError, match=shared):
+            cluster.share(machines, device, cores)
+    else:
+        assert cluster.share(machines, device, cores) == shared
+
+
 def test_an_actor_and_a_node_die_and_nothing_is_lost_or_repeated(tmp_path, capsys, monkeypatch, two_nodes):
     import pyarrow.parquet as pq
 
     monkeypatch.setattr(plan, "GROUP_LINES", 2)
     monkeypatch.setattr(cluster, "_PARCEL_SECONDS", (0.0, 4.0))
-    model, out = tiny_checkpoint(tmp_path), tmp_path / "o"
+    model, out = Path(tiny_checkpoint(tmp_path)).name, tmp_path / "o"
     for i in range(3):
         sound(tmp_path / f"{i}.wav", 1.0 + i)
     lines = [f"{i % 3}.wav,deep/take{i},{i}" for i in range(LINES - 2)]
-    table = manifest(tmp_path / "m.csv", *lines, "gone.wav,gone,0", "0.wav,odd,one", header="audio,output,seed")
+    (tmp_path / "table").mkdir()
+    lines += ["gone.wav,gone,0", "0.wav,odd,one"]
+    table = manifest(tmp_path / "table" / "m.csv", *lines, header="audio,output,seed")
     command = ["animate-many", table, "--out", str(out), "--model", model, "--temperature", "1", "--ray",
                two_nodes.address, "--cores", "1", "--results", "parquet"]
     seen: list[dict[str, tuple[int, int]]] = []
@@ -79,6 +101,7 @@ def test_an_actor_and_a_node_die_and_nothing_is_lost_or_repeated(tmp_path, capsy
         two_nodes.remove_node(next(iter(two_nodes.worker_nodes)), allow_graceful=False)
         seen.append(files(out))
 
+    monkeypatch.chdir(tmp_path)  # which sounds and checkpoint are relative to; actors have another folder
     first = once(lambda: len(files(out)) >= 4, kill_an_actor)
     second = once(lambda: bool(seen) and len(files(out)) >= len(seen[0]) + 8, remove_a_node)
     assert cli.main(command) == 1
