@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +133,12 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 def unique_edges(triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Undirected edges (E,2), sorted within, and how many triangles use each (E,)."""
-    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
-    return np.unique(edges, axis=0, return_counts=True)
+    a, b, c = np.asarray(triangles, np.int64).reshape(-1, 3).T
+    start, end = np.concatenate([a, b, c]), np.concatenate([b, c, a])
+    size = int(max(start.max(), end.max())) + 1 if len(start) else 1
+    # As single numbers: sorting those is ten times faster than sorting rows.
+    key, count = np.unique(np.minimum(start, end) * size + np.maximum(start, end), return_counts=True)
+    return np.stack([key // size, key % size], axis=1), count
 
 
 def weld_map(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -165,23 +170,28 @@ def weld_map(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 class Surface:
     """A welded triangle mesh with what closest-point searches need. Lengths in the unit of `vertices`.
 
-    vertices (W,3), triangles (T,3), normals (W,3), component (W,) connected-part number; `weld` (V,) maps the caller's
-    vertices to these.
+    vertices (W,3), triangles (T,3), normals (W,3); `weld` (V,) maps the caller's vertices to these.
     """
 
     vertices: np.ndarray
     triangles: np.ndarray
     weld: np.ndarray
     normals: np.ndarray = field(init=False)
-    component: np.ndarray = field(init=False)
-    edges: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.normals = vertex_normals(self.vertices, self.triangles)
-        self.edges, _ = unique_edges(self.triangles)
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """Undirected edges (E,2)."""
+        return unique_edges(self.triangles)[0]
+
+    @cached_property
+    def component(self) -> np.ndarray:
+        """Number (W,) of the connected part that each vertex belongs to."""
         n = len(self.vertices)
         graph = coo_matrix((np.ones(len(self.edges)), (self.edges[:, 0], self.edges[:, 1])), shape=(n, n))
-        _, self.component = connected_components(graph, directed=False)
+        return connected_components(graph, directed=False)[1]
 
     @classmethod
     def build(cls, vertices: np.ndarray, triangles: np.ndarray) -> Surface:

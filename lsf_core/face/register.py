@@ -36,6 +36,8 @@ START_STEPS, START_TRUST = 8, 2000.0
 """Of the fit that the non-rigid steps start from; the identity is the earlier one's, which trusts the mesh less."""
 LABEL_EDGE_MM = 2.0
 """Edges near lips and lids are cut to this length where upper is told from lower."""
+SEED_NEAR_MM = 20.0
+"""What is farther from all seeds of the template is no seed: longer than any triangle there."""
 PIN_WEIGHT = 30.0
 """Weight of a landmark set by hand against a vertex's closest point, in the non-rigid steps."""
 
@@ -146,7 +148,9 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
     count = len(whole.vertices)
     rims = placed[prepared.local[np.concatenate([*chain(*loop_pairs(prepared.template).values())])]]
     whole, origin = split_long(whole, rims, MOUTH_REACH_MM, LABEL_EDGE_MM)
+    around = cKDTree(placed[np.concatenate(list(prepared.seeds.values()))])
     index = np.flatnonzero(skin[origin])
+    index = index[np.isfinite(around.query(whole.vertices[index], distance_upper_bound=SEED_NEAR_MM)[0])]
     match = Finder(flat).query(whole.vertices[index], whole.normals[index])
     # Near, or the rim of one coarse lip takes the other's skin for its own.
     near = np.linalg.norm(match.position - whole.vertices[index], axis=1) < 3.0
