@@ -6,8 +6,8 @@ from face_shapes import box, person
 
 from lsf_core.errors import MeshError
 from lsf_core.face import load_mesh, load_template
-from lsf_core.face.correspond import barycentric
-from lsf_core.face.mesh import Surface, check_mesh, triangulate, weld_map
+from lsf_core.face.correspond import barycentric, pair_label
+from lsf_core.face.mesh import Surface, check_mesh, split_long, triangulate, unique_edges, weld_map
 
 
 def write_obj(path, vertices, faces, *, negative=False):
@@ -113,3 +113,49 @@ def test_template_is_one_skin():
     surface = Surface.build(person(0), triangulate(template.faces))
     skin = template.of_part("skin")
     assert len(np.unique(surface.component[surface.weld[skin]])) == 1
+
+
+def ball(count: int) -> Surface:
+    """A sphere of radius 10 without seams."""
+    vertices, faces = box(count)
+    return Surface.build(10.0 * vertices / np.linalg.norm(vertices, axis=1, keepdims=True), triangulate(faces))
+
+
+def test_edges_are_sorted_unique_and_counted():
+    edges, count = unique_edges(np.array([[2, 1, 0], [1, 2, 3], [1, 2, 4]]))
+    assert edges.tolist() == [[0, 1], [0, 2], [1, 2], [1, 3], [1, 4], [2, 3], [2, 4]]
+    assert count.tolist() == [1, 1, 3, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_long_edges_are_cut_where_asked(rounded):
+    coarse = ball(5)
+    pole = np.array([[0.0, 0.0, 10.0]])
+    fine, origin = split_long(coarse, pole, 4.0, 1.0, rounded=rounded)
+    assert (fine.vertices[: len(coarse.vertices)] == coarse.vertices).all()
+    assert (origin[: len(coarse.vertices)] == np.arange(len(coarse.vertices))).all()
+    corner = fine.vertices[fine.triangles]
+    long = np.linalg.norm(corner[:, [1, 2, 0]] - corner, axis=2).max(1) > 1.0
+    near = np.linalg.norm(corner.mean(1) - pole, axis=1) < 4.0
+    assert near.any()
+    assert long.any()
+    assert not (near & long).any()
+    new = fine.vertices[len(coarse.vertices):]
+    miss = np.abs(np.linalg.norm(new, axis=1) - 10.0).mean()
+    flat = split_long(coarse, pole, 4.0, 1.0)[0].vertices[len(coarse.vertices):]
+    assert miss < 0.5 * np.abs(np.linalg.norm(flat, axis=1) - 10.0).mean() if rounded else miss > 0.2
+
+
+def test_sides_of_a_slit_are_told_apart_to_its_ends_and_behind_it():
+    """A band bent into a U with its open end in front: the labels of its two arms are opposite far behind the seeds."""
+    place = np.linspace(-40.0, 40.0, 81)
+    across = np.linspace(-5.0, 5.0, 11)
+    s, x = (grid.ravel() for grid in np.meshgrid(place, across, indexing="ij"))
+    vertices = np.stack([x, np.sign(s) * np.minimum(np.abs(s), 0.5), -np.abs(np.abs(s) - 40.0)], 1)
+    start = (np.arange(80)[:, None] * 11 + np.arange(10)).ravel()
+    quads = np.stack([start, start + 11, start + 12, start + 1], 1)
+    surface = Surface(vertices, triangulate(quads), np.arange(len(vertices)))
+    label = pair_label(surface, np.flatnonzero(s == 40.0), np.flatnonzero(s == -40.0), 40.0)
+    assert (label[s > 25.0] > 0.9).all()
+    assert (label[s < -25.0] < -0.9).all()
+    assert np.abs(label[s == 0.0]).max() < 0.1
