@@ -144,12 +144,12 @@ class Animator:
         processor else. As `RawTake.finish` but for rounding."""
         samples, identity, feeling = asked
         made, cues = self._made([samples], identity[None], [seed], 0.0, progress, [feeling])[0]
-        neutral, felt = to_steps(made)
-        weights = mixed(neutral, felt, cues, settings.emotion)
         frames = frame_count(cues.seconds, fps) if frames is None else frames
         head = None
         if settings.head:  # the voice alone decides: made while the network runs
             head = head_rotation(cues, fps, frames, seed=seed, strength=settings.head)
+        neutral, felt = to_steps(made)
+        weights = mixed(neutral, felt, cues, settings.emotion)
         motion = Motion(ARKIT_NAMES, weights, cues.rate)
         if len(motion) <= HOST_FRAMES:
             motion = motion.on_host()
@@ -215,7 +215,7 @@ class Animator:
         done = 0
         for batch in batches(pieces, GRAPH_BATCHES[-1] if plain and self.graphs else WINDOWS_PER_BATCH):
             audio = torch.stack([cut(sounds[p.clip], p.start, p.length) for p in batch])
-            identity = faces[torch.tensor([p.clip for p in batch], device=self.device)]
+            identity = faces[torch.tensor([p.clip for p in batch]).to(self.device, non_blocking=True)]
             if plain:
                 made = self._plain_batch(audio, identity)
             else:

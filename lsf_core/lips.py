@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .arkit import INDEX
-from .arrays import library, like, percentile
+from .arrays import columns, library, like, percentile
 from .filters import gaussian, smoothstep
 
 Array = Any  # numpy's or torch's
@@ -76,8 +76,9 @@ def keep_gap(weights: Array, words: Array, gap: Array | None = None) -> Array:
     gap = lip_gap(words) if gap is None else gap
     for names, gives_up_only in ((("mouthLowerDownLeft", "mouthLowerDownRight"), True), (("jawOpen",), False),
                                  (("mouthClose",), False)):
-        shapes = [INDEX[name] for name in names]
-        wanted = w[:, shapes] + ((gap - lip_gap(w)) / float(GAP_ROW[shapes].sum()))[:, None]
+        shapes = columns([INDEX[name] for name in names], w)
+        each = float(sum(GAP_ROW[INDEX[name]] for name in names))
+        wanted = w[:, shapes] + ((gap - lip_gap(w)) / each)[:, None]
         if gives_up_only:
             wanted = xp.minimum(xp.maximum(wanted, words[:, shapes]), w[:, shapes])
         w[:, shapes] = wanted.clip(0.0, 1.0)
@@ -122,14 +123,15 @@ def seal_corners(felt: Array, words: Array, contact: Array) -> Array:
     A sneer lifts the upper lip beside its middle, where GAP_ROW does not see it, and bares teeth in a b. Between the
     words it stays. Returns new weights.
     """
-    w = 1.0 * felt
-    w[:, _CORNERS] += SEALED * contact[:, None] * (words[:, _CORNERS] - felt[:, _CORNERS])
+    w, corners = 1.0 * felt, columns(_CORNERS, felt)
+    w[:, corners] += SEALED * contact[:, None] * (words[:, corners] - felt[:, corners])
     return w
 
 
 def press(felt: Array, words: Array, contact: Array) -> Array:
     """(F,) mm by which lips come nearer in a contact than the words have them, the more the feeling pulls at them."""
-    pull = abs(felt[:, _CORNERS] - words[:, _CORNERS]).sum(1)
+    corners = columns(_CORNERS, felt)
+    pull = abs(felt[:, corners] - words[:, corners]).sum(1)
     return PRESS_MM * contact * (pull / FULL_PULL).clip(0.0, 1.0)
 
 
@@ -149,10 +151,10 @@ def keep_closures(weights: Array, before: Array, spoken: Array | None = None) ->
 def close_by(weights: Array, gap: Array) -> Array:
     """`weights` (F, 52) with lips nearer by `gap` (F,) mm: lips that are drawn apart give way, then mouthClose brings
     them together as far as the jaw is open, then the jaw gives way, at last mouthClose alone. Returns new weights."""
-    xp, w = library(weights), 1 * weights
-    lifted = w[:, _LIFTS] @ like(GAP_ROW[_LIFTS], w)
+    xp, w, lifts = library(weights), 1 * weights, columns(_LIFTS, weights)
+    lifted = w[:, lifts] @ like(GAP_ROW[_LIFTS], w)
     share = (gap / lifted.clip(1e-9)).clip(0.0, 1.0)
-    w[:, _LIFTS] *= (1.0 - share)[:, None]
+    w[:, lifts] *= (1.0 - share)[:, None]
     left = gap - share * lifted
     for shape, limit in ((_CLOSE, xp.maximum(0.9 * w[:, _JAW], w[:, _CLOSE])), (_JAW, None), (_CLOSE, None)):
         row = float(GAP_ROW[shape])

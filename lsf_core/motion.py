@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arkit import ARKIT_NAMES, INDEX
-from .arrays import is_torch, library, like, like_index, to_numpy
+from .arrays import columns, is_torch, library, like, like_index, to_numpy
 from .errors import LSFError
 from .lips import lip_gap
 
@@ -109,14 +109,14 @@ class Motion:
         where = np.arange(count) * (self.fps / fps)  # in frames of this motion
         weights = _interpolate(self.weights, where)
         lids = to_numpy(1.0 - library(self.weights).maximum(self["eyeBlinkLeft"], self["eyeBlinkRight"]))
-        for columns, opening, prominence in (
+        for shapes, opening, prominence in (
             (MOUTH, self.lip_gap_mm(), GAP_PROMINENCE_MM),
             (LIDS, lids, LID_PROMINENCE),
         ):
             snapped = _snap_to_minima(where, opening, prominence)
             moved = np.flatnonzero(snapped != where)
-            rows = _interpolate(self.weights, snapped[moved])[:, list(columns)]
-            weights[like_index(moved, weights)[:, None], like_index(np.array(columns), weights)] = rows
+            chosen = columns(shapes, weights)
+            weights[like_index(moved, weights)[:, None], chosen] = _interpolate(self.weights, snapped[moved])[:, chosen]
         head = None if self.head_rotation is None else _interpolate(self.head_rotation, where)
         return Motion(self.names, weights, fps, head)
 

@@ -107,8 +107,10 @@ class OverlapAdd:
         """Lay windows (B, T, D, 52), of which the pieces are told, over the frames they belong to."""
         if self._sum is None:
             self._sum = made.new_zeros((int(self._ends[-1]), *made.shape[2:]), dtype=torch.float32)
-        fades = torch.from_numpy(np.stack([p.fade for p in pieces])).to(self._device)
-        firsts = torch.from_numpy(np.array([self._firsts[p.clip] + p.start for p in pieces])).to(self._device)
+        # Not waited for: the device goes on with the network meanwhile.
+        fades = torch.from_numpy(np.stack([p.fade for p in pieces])).to(self._device, non_blocking=True)
+        firsts = torch.from_numpy(np.array([self._firsts[p.clip] + p.start for p in pieces]))
+        firsts = firsts.to(self._device, non_blocking=True)
         where = firsts[:, None] + torch.arange(made.shape[1], device=self._device)
         weighted = made * fades[..., None, None]
         turns = np.array([p.turn for p in pieces])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arkit import INDEX
-from ..arrays import library, like
+from ..arrays import columns, library, like
 from ..motion import Motion
 from .chance import slow_noise, stream
 
@@ -49,8 +49,7 @@ def lean(weights: np.ndarray, amounts: np.ndarray) -> np.ndarray:
     shares = np.clip(AMOUNT * np.broadcast_to(amounts, (len(weights), len(GROUPS))), -0.5, 0.5).astype(np.float32)
     weights, xp = 1 * weights, library(weights)
     for (_, shapes), amount in zip(GROUPS, shares.T, strict=True):
-        left = [INDEX[name + "Left"] for name in shapes]
-        right = [INDEX[name + "Right"] for name in shapes]
+        left, right = (columns([INDEX[name + side] for name in shapes], weights) for side in ("Left", "Right"))
         low = xp.minimum(weights[:, left], weights[:, right])
         high = xp.maximum(weights[:, left], weights[:, right])
         most = xp.minimum(low, 1 - high)

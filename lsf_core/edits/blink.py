@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arkit import INDEX
-from ..arrays import library, like, to_numpy
+from ..arrays import columns, library, like, to_numpy
 from ..cues import SoundCues
 from ..motion import Motion
 from .chance import stream
@@ -125,20 +125,21 @@ def add_blinks(motion: Motion, cues: SoundCues | None = None, *, seed: int = 0, 
 def close_lids(weights: NDArray, lid: NDArray) -> NDArray:
     """Weights (F, 52) with the lids closed as far as `lid` (F,) says, 0 to 1, where they are not closed farther."""
     weights, lid32 = 1 * weights, like(lid.astype(np.float32)[:, None], weights)
-    closed = lid32 * (1 - LOOK_DOWN_LID * weights[:, _LOOK_DOWN])
-    weights[:, _WIDE] *= 1 - lid32
-    weights[:, _BLINK] = library(weights).maximum(weights[:, _BLINK], closed)
+    wide, blink, down = (columns(numbers, weights) for numbers in (_WIDE, _BLINK, _LOOK_DOWN))
+    closed = lid32 * (1 - LOOK_DOWN_LID * weights[:, down])
+    weights[:, wide] *= 1 - lid32
+    weights[:, blink] = library(weights).maximum(weights[:, blink], closed)
     return weights
 
 
 def stares(weights: NDArray) -> NDArray:
     """(F,) bool: eyes so wide that no blink breaks the stare."""
-    return (weights[:, _WIDE] > WIDE_LIMIT).any(1)
+    return (weights[:, columns(_WIDE, weights)] > WIDE_LIMIT).any(1)
 
 
 def closes_by_itself(weights: NDArray) -> NDArray:
     """(F,) bool: the motion's own lids are closed for a blink."""
-    return (weights[:, _BLINK] > OWN_BLINK).any(1)
+    return (weights[:, columns(_BLINK, weights)] > OWN_BLINK).any(1)
 
 
 def _wait_for(allowed: NDArray[np.bool_], frame: int, patience: int) -> int | None:

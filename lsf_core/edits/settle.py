@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import like
+from ..arrays import columns, like
 from ..cues import SoundCues
 from ..filters import gaussian, smoothstep
 from ..lips import keep_closures
@@ -35,7 +35,8 @@ def settle_ends(motion: Motion, cues: SoundCues | None = None, strength: float =
     words = _fade(motion, seconds, strength)
     face = _fade(motion, tuple(max(s, FACE_SECONDS) for s in seconds), strength)
     weights = motion.weights * like(face, motion.weights)[:, None]
-    weights[:, list(MOUTH)] = motion.weights[:, list(MOUTH)] * like(words, motion.weights)[:, None]
+    mouth = columns(MOUTH, weights)
+    weights[:, mouth] = motion.weights[:, mouth] * like(words, motion.weights)[:, None]
     head = None if motion.head_rotation is None else motion.head_rotation * face[:, None]
     return Motion(motion.names, weights, motion.fps, head)
 
@@ -65,7 +66,7 @@ def still_pauses(motion: Motion, cues: SoundCues, strength: float = 1.0) -> Moti
 
     A pause ends BEFORE_SPEECH ahead of the phrase; both its ends are faded over FADE_SECONDS.
     """
-    mouth = list(MOUTH)
+    mouth = columns(MOUTH, motion.weights)
     times = np.arange(len(motion)) / motion.fps
     phrases = cues.phrases()
     before = np.concatenate([[-np.inf], phrases[:, 1]])
