@@ -45,7 +45,7 @@ class LSFConfig:
     fusion_tokens: int = 4
     dropout: float = 0.1
     articulation_basis: int = 0            # principal components of the features that the mouth hears; 0: all
-    emotion_dropout: float = 0.6           # of the emotion features: few actors, easily learned by heart
+    emotion_dropout: float = 0.3           # of the emotion features: few actors, easily learned by heart
     emotion_smoothing: int = 101           # frames, odd: 2 s; feelings are slow, and one syllable alone misleads
     ear: bool = False                      # shares of the anchors, solved from data (ear.py)
     ear_frames: int = 201                  # odd: 4 s around a frame

@@ -60,7 +60,7 @@ FEELINGS: dict[str, Feeling] = {f.name: f for f in (
         "mouthFrown": 0.10, "mouthLowerDown": 0.12, "jawOpen": 0.03,
     }, articulation=0.98, onset=0.30, accent=0.28),
     Feeling("disgust", {
-        "noseSneer": 0.66, "mouthUpperUp": 0.34, "browDown": 0.42, "eyeSquint": 0.36, "cheekSquint": 0.32,
+        "noseSneer": 0.66, "mouthUpperUp": 0.40, "browDown": 0.42, "eyeSquint": 0.36, "cheekSquint": 0.32,
         "mouthFrown": 0.18, "mouthLowerDown": 0.08, "mouthShrugLower": 0.12, "eyeBlink": 0.08,
     }, articulation=1.15, accent=0.35),
     Feeling("surprise", {

@@ -1,10 +1,9 @@
 """python -m lsf_core.training.surprise DATA: surprised voices, which no actor of a free corpus plays.
 
 A surprised voice is high, ranges widely and rises at the end (Banse and Scherer 1996, Journal of Personality and Social
-Psychology 70:614; Scherer 2003, Speech Communication 40:227). So EMO-DB's happy, fearful and neutral recordings are
-taken apart into pitch, spectral envelope and aperiodicity by WORLD (Morise et al. 2016) and put together again with
-such a pitch; made of happy voices alone, surprise would be joy at a higher pitch. Writes
-DATA/emotional_speech/surprise/ in the layout of emodb/.
+Psychology 70:614; Scherer 2003, Speech Communication 40:227). So EMO-DB's happy recordings, whose voices are excited
+already, are taken apart into pitch, spectral envelope and aperiodicity by WORLD (Morise et al. 2016) and put together
+again with such a pitch. Writes DATA/emotional_speech/surprise/ in the layout of emodb/.
 """
 
 from __future__ import annotations
@@ -24,13 +23,11 @@ from tqdm import tqdm
 from ..audio import SAMPLE_RATE, load_audio
 
 VARIANTS = 2
-HEIGHTS = {"happiness": 1.15, "fear": 1.1, "neutral": 1.6}      # of whose voices, and a factor on their pitch
-RANGE, RISE = 1.5, (0.2, 0.6)                   # factor on log pitch, octaves over the last part
+RANGE, HEIGHT, RISE = 1.5, 1.15, (0.2, 0.6)     # factor on log pitch, factor on pitch, octaves over the last part
 RISE_FROM = 0.55                                # of the clip
 
 
-def surprised(samples: np.ndarray, rng: np.random.Generator, height: float, variants: int = VARIANTS
-              ) -> list[np.ndarray]:
+def surprised(samples: np.ndarray, rng: np.random.Generator, variants: int = VARIANTS) -> list[np.ndarray]:
     """The same words of (N,) float samples at 16 kHz in surprised voices, (N,) float32 each."""
     import pyworld  # for this one step of making the training data; pip install pyworld
 
@@ -42,7 +39,7 @@ def surprised(samples: np.ndarray, rng: np.random.Generator, height: float, vari
     mean = np.exp(np.log(pitch[voiced]).mean()) if voiced.any() else 1.0
     made = []
     for _ in range(variants):
-        higher = height * np.exp(rng.normal(0, 0.1))
+        higher = HEIGHT * np.exp(rng.normal(0, 0.1))
         rise = rng.uniform(*RISE) * np.clip((times / times[-1] - RISE_FROM) / (1 - RISE_FROM), 0, 1)
         new = mean * higher * (np.where(voiced, pitch, mean) / mean) ** RANGE * 2**rise
         out = pyworld.synthesize(np.where(voiced, new, 0.0), envelope, noise, SAMPLE_RATE).astype(np.float32)
@@ -54,7 +51,7 @@ def _write(root: Path, row: dict[str, Any]) -> list[str]:
     """The surprised voices of one recording; their lines of the manifest."""
     rng = np.random.default_rng([*row["file"].encode()])
     lines = []
-    for number, samples in enumerate(surprised(load_audio(root / "emodb" / row["file"]), rng, HEIGHTS[row["emotion"]])):
+    for number, samples in enumerate(surprised(load_audio(root / "emodb" / row["file"]), rng)):
         file = f"audio/{Path(row['file']).stem}_{number}.ogg"
         soundfile.write(root / "surprise" / file, samples, SAMPLE_RATE)
         lines.append(json.dumps({**row, "file": file, "emotion": "surprise"}, ensure_ascii=False))
@@ -67,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("data", type=Path)
     root = p.parse_args(argv).data / "emotional_speech"
     rows = [json.loads(line) for line in (root / "emodb" / "manifest.jsonl").read_text("utf-8").splitlines()]
-    rows = [r for r in rows if r["emotion"] in HEIGHTS and r["phones"]]
+    rows = [r for r in rows if r["emotion"] == "happiness" and r["phones"]]
     (root / "surprise" / "audio").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor() as pool:
         made = list(tqdm(pool.map(partial(_write, root), rows), total=len(rows), file=sys.stderr))
