@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ from lsf_core.training.corpus import HELD_OUT_VOICES  # noqa: E402
 LOOK_AHEADS = (0.08, 0.16, 0.32, 0.64)
 FPS, CHUNK = 50.0, 0.04
 SCORES = {"close_recall": "p b m closed", "close_false": "open vowels closed"}
-SETS = ("real/styletalk", "speech/audio")
+SETS = ("real/styletalk", "speech")
 
 
 @dataclass
@@ -95,13 +96,25 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
 
 
-def score(script: Path, data: Path, takes: Path, folder: str) -> dict[str, float]:
-    """score_motion.py's figures of one set."""
+def with_facts(data: Path, clips: list[Path], folder: Path) -> None:
+    """Copy the clips with what is known of them, so that score_motion.py reads no others."""
+    lines = (json.loads(line) for line in (data / "speech" / "manifest.jsonl").read_text("utf-8").splitlines())
+    phones = {Path("speech") / line["file"]: line["phones"] for line in lines}
+    for clip in clips:
+        (folder / clip).parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".ogg", ".npz", ".json"):
+            if (data / clip).with_suffix(suffix).is_file():
+                shutil.copy((data / clip).with_suffix(suffix), (folder / clip).with_suffix(suffix))
+        if clip in phones:
+            (folder / clip).with_suffix(".json").write_text(json.dumps({"phones": phones[clip]}), encoding="utf-8")
+
+
+def score(script: Path, face: Path, data: Path, takes: Path) -> dict[str, dict[str, float]]:
+    """score_motion.py's figures of the takes, by set."""
     found = takes / "scores.json"
-    subprocess.run([sys.executable, str(script), str(data), str(takes), "--only", folder, "--json", str(found)],
-                   stdout=subprocess.DEVNULL, check=False)  # it ends with 1 where clips without a take are left
-    sets = json.loads(found.read_text("utf-8"))["sets"]
-    return next(values["pred"] for name, values in sets.items() if folder in name)
+    subprocess.run([sys.executable, str(script), str(data), str(takes), "--face", str(face), "--json", str(found)],
+                   stdout=subprocess.DEVNULL, check=True)
+    return {name: values["pred"] for name, values in json.loads(found.read_text("utf-8"))["sets"].items()}
 
 
 def measure(model: Animator, data: Path, clips: list[Path], out: Path) -> list[Row]:
@@ -160,10 +173,13 @@ def main() -> None:
         out = options.out or Path(folder)
         rows = measure(model, options.data, clips, out)
         sets = list(SETS) if options.score else []
-        for row in rows if options.score else []:
-            for name in sets:
-                found = score(options.score, options.data, out / row.name.replace(" ", ""), name)
-                row.scores.update({f"{name} {key}": float(found[key]) for key in SCORES})
+        if options.score:
+            known = Path(folder) / "known"
+            with_facts(options.data, clips, known)
+            for row in rows:
+                face = options.data / "faces" / "ict_facekit.npz"
+                found = score(options.score, face, known, out / row.name.replace(" ", ""))
+                row.scores = {f"{name} {key}": float(found[name][key]) for name in sets for key in SCORES}
         print_table(rows, sets)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\n{len(clips)} clips, {rows[0].sound:.0f} s of sound, chunks of {1000 * CHUNK:.0f} ms, {options.threads} "
