@@ -121,8 +121,8 @@ def test_killed_at_any_moment_it_loses_nothing_and_repeats_nothing(tmp_path, com
 
     whole = [option if option != str(out) else str(tmp_path / "whole") for option in command]
     assert cli.main(whole) == 0
-    for name in before:
-        assert weights(out / name) == pytest.approx(weights(tmp_path / "whole" / name), abs=1e-5)
+    for name in before:  # raw takes are rounded to 6e-5, and other batches may round otherwise
+        assert weights(out / name) == pytest.approx(weights(tmp_path / "whole" / name), abs=2e-4)
 
 
 def test_killed_while_it_makes_other_takes_it_does_not_pass_the_old_ones_off_as_new(tmp_path, command):

@@ -125,10 +125,11 @@ def test_an_actor_and_a_node_die_and_nothing_is_lost_or_repeated(tmp_path, capsy
     assert f"{LINES - 2} made, 0 were there, 2 failed" in told.out
     assert f"{LINES}/{LINES}" in told.err, "a progress bar"
 
+    monkeypatch.setattr(plan, "GROUP_LINES", LINES)
     here = [str(tmp_path / "here") if option == str(out) else option for option in command[:command.index("--ray")]]
     assert cli.main(here) == 1
-    for name in after:
-        assert weights(out / name) == pytest.approx(weights(tmp_path / "here" / name), abs=1e-5)
+    for name in after:  # raw takes are rounded to 6e-5, and other batches may round otherwise
+        assert weights(out / name) == pytest.approx(weights(tmp_path / "here" / name), abs=2e-4)
 
 
 def test_what_stops_an_actor_from_starting_is_told_in_one_line(tmp_path, capsys, two_nodes):
