@@ -114,7 +114,8 @@ def quickness(raw: Any) -> None:
     rows = {"edit a take of 60 s, 52 curves: finish, choose keys, write":
             milliseconds(lambda: edits.apply(take, next(others))),
             "of it, finish from the raw motion": milliseconds(lambda: raw.finish(fps=30)),
-            "ten minutes into a take: finish, choose, write, pack the raw motion too": milliseconds(lambda: write(mesh, long), 3)}
+            "ten minutes into a take: finish, choose, write, pack the raw motion too":
+            milliseconds(lambda: write(mesh, long), 3)}
     for action in [a for a in bpy.data.actions if keys.is_take(a) and a != take]:
         bpy.data.actions.remove(action)
     takes.activate(mesh, take)
