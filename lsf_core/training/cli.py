@@ -32,7 +32,8 @@ from .processes import ALONE, Processes
 from .stages import train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
-SHARES = {"speech": 0.50, "emodb": 0.26, "surprise": 0.05, "facegood": 0.11}      # absent sets leave theirs to the rest
+SHARES = {"speech": 0.585, "emodb": 0.26, "surprise": 0.05, "facegood": 0.025}    # absent sets leave theirs to the rest
+CAPTURED_PASSES = 3     # times the others': five minutes of one voice are soon known by heart
 SILENCE_SHARE = 0.08
 ENCODER_LAYERS = ((2, 4), (2, 3))       # articulation, emotion
 
@@ -153,7 +154,7 @@ def prepare(root: Path, passes: int, seed: int, device: torch.device, tiny: bool
     made = list(make_takes(utterances, passes, seed, 1 if tiny else processes.workers(), processes))
     processes.connect(device)
     takes = processes.gather(made)
-    takes += read_facegood(root, passes, seed)
+    takes += read_facegood(root, CAPTURED_PASSES * passes, seed)
     found = {name: [t for t in takes if t.corpus == name] for name in SHARES}
     shares = {name: SHARES[name] for name in SHARES if found[name]}
     samplers = {name: WindowSampler(found[name], device) for name in shares}
