@@ -13,7 +13,8 @@ This package is everything that imports bpy. The network and the geometry live i
     keys          what a take is and bears                          takes       what can be done with takes
     edits         takes changed without the network                 presets     edits that are kept and shared
     compare       takes side by side                                fbx         export
-    live          preview while it speaks, by values alone          puppet      shape keys moved and put back
+    live          preview while it speaks: button, timer, handlers  live_preview  one preview, asked and shown
+    puppet        shape keys moved by values alone, and put back
     *operators    buttons; button: what they share                  panel*, preferences
 """
 

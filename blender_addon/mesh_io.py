@@ -233,17 +233,17 @@ def remove_keys(target: bpy.types.Object, names: list[str]) -> None:
 
 
 def hindrances(target: bpy.types.Object, names: list[str]) -> list[str]:
-    """Warnings: what keeps keyed weights from showing on the mesh."""
+    """Warnings: what keeps weights from showing on the mesh."""
     keys = target.data.shape_keys
     found = []
     muted = [name for name in names if keys.key_blocks[name].mute]
     if muted:
-        found.append(f"{_listed(muted)} muted on '{target.name}': keys were written but do not show. Unmute them.")
+        found.append(f"{_listed(muted)} muted on '{target.name}' and will not show. Unmute them.")
     wanted = {curve_path(name): name for name in names}
     drivers = keys.animation_data.drivers if keys.animation_data else []
     driven = [wanted[driver.data_path] for driver in drivers if driver.data_path in wanted and not driver.mute]
     if driven:
-        found.append(f"{_listed(driven)} driven on '{target.name}': the driver wins over the keys. Remove or mute it.")
+        found.append(f"{_listed(driven)} driven on '{target.name}': the driver wins. Remove or mute it.")
     animation = keys.animation_data
     if animation is not None and animation.action is not None and animation.action_influence < 1:
         found.append(f"The Action's influence on '{target.name}' is {animation.action_influence:.2f}: the take shows "

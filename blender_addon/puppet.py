@@ -8,7 +8,7 @@ a file that crashed and was recovered, or one that was saved by an autosave can 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import bpy
 import numpy as np
@@ -16,7 +16,8 @@ import numpy as np
 from . import parts
 
 TAG = "lsf_live"
-"""Custom property of a Key data-block: JSON of the values that its shape keys had before the preview."""
+"""Custom property of a Key data-block: JSON list of its shape keys before the preview, each [name, value], the value
+null where the preview leaves it alone."""
 
 
 class Puppet:
@@ -29,34 +30,38 @@ class Puppet:
 
     def hold(self) -> None:
         """Note the values as they are; must come before the first `show`."""
-        for key in self._live():
-            if TAG not in key:
-                key[TAG] = json.dumps({name: key.key_blocks[name].value for name in self._names
-                                       if name in key.key_blocks})
+        for name in self._keys:
+            key = bpy.data.shape_keys.get((name, None))
+            if key is not None:
+                _put_back(key)  # what an appended autosave left in it
+                key[TAG] = json.dumps([[block.name, block.value if block.name in self._names else None]
+                                       for block in key.key_blocks])
+
+    @property
+    def held(self) -> bool:
+        """Whether any of the Key data-blocks that were noted is still there."""
+        return any(True for _ in self._held())
 
     def show(self, values: np.ndarray) -> None:
         """Give the shape keys these values (len(names),)."""
-        for key in self._live():
+        for key in self._held():
             blocks = key.key_blocks
             for name, value in zip(self._names, values.tolist(), strict=True):
                 block = blocks.get(name)
                 if block is not None and block.value != value:
                     block.value = value
 
-    def release(self) -> None:
-        """Put the values back."""
-        for key in self._live():
-            _put_back(key)
-
-    def _live(self) -> Iterator[bpy.types.Key]:
+    def _held(self) -> Iterator[bpy.types.Key]:
+        """Without the note a Key data-block is another one, which got the name after the first was removed."""
         for name in self._keys:
             key = bpy.data.shape_keys.get((name, None))
-            if key is not None:
+            if key is not None and TAG in key:
                 yield key
 
 
 def mend() -> bool:
-    """Put back the values of every Key data-block that was left as a preview had it. Whether there was one."""
+    """Put back the values of every Key data-block that is as a preview had it: those that it moves, renamed ones and
+    copies of them too, and those of a file that was left so. Whether there was one."""
     left = [key for key in bpy.data.shape_keys if TAG in key]
     for key in left:
         _put_back(key)
@@ -64,13 +69,18 @@ def mend() -> bool:
 
 
 def _put_back(key: bpy.types.Key) -> None:
+    """The values of the note, by name; by its place where a shape key was renamed since. A spoilt note is dropped."""
     try:
-        before = json.loads(key.get(TAG, "{}"))
+        before = [(str(name), None if value is None else float(value))
+                  for name, value in json.loads(key.get(TAG, "[]"))]
     except (TypeError, ValueError):
-        before = {}
-    for name, value in before.items() if isinstance(before, Mapping) else ():
-        block = key.key_blocks.get(name)
-        if block is not None:
+        before = []
+    blocks, noted = key.key_blocks, {name for name, _ in before}
+    for place, (name, value) in enumerate(before):
+        block = blocks.get(name)
+        if block is None and place < len(blocks) and blocks[place].name not in noted:
+            block = blocks[place]
+        if block is not None and value is not None:
             block.value = value
     key.pop(TAG, None)
 
