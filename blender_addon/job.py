@@ -23,7 +23,7 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import bones, engine, landmarks, mapper, mesh_io, order, parts, pieces, preferences, strips, writing
+from . import bones, engine, keys, landmarks, mapper, mesh_io, order, parts, pieces, preferences, strips, writing
 from .order import Order
 from .report import Problem, describe, print_report
 from .shared import arkit, arrayfile, protocol
@@ -182,8 +182,9 @@ class Task:
         except Problem as problem:
             self._fail(str(problem), problem.trace)
         except ReferenceError as error:  # removed, or replaced by an undo, between two pieces
-            self._fail(f"The scene was changed while the take was written ({error}). Nothing of it was kept; press "
-                       "Animate again.")
+            kept = ("What was written before is kept." if self._settled else
+                    "Nothing of it was kept; press Animate again.")
+            self._fail(f"The scene was changed while the take was written ({error}). {kept}")
         except Exception as error:  # a defect of ours must not leave a modal operator hanging: told, with its trace
             self._fail(f"The add-on failed ({type(error).__name__}: {error}). This is a defect; please report it.",
                        traceback.format_exc())
@@ -296,6 +297,7 @@ class Task:
     def _remove_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
+
 class Job(Task):
     """Takes of orders."""
 
@@ -332,7 +334,7 @@ class Job(Task):
             yield _Part(one, meshes[one.target], speeches[one.choice], feelings[one.feeling])
 
     def _question(self, step: str, part: _Part) -> dict[str, Any]:
-        sound, speech = part.speech.sound, _told(part.speech.sound)
+        sound, speech = part.speech.sound, part.speech.sound.told
         mesh = {"folder": str(self._folder), **part.mesh.files}
         if step == "listen":
             return speech
@@ -341,7 +343,7 @@ class Job(Task):
         motion = {"fps": sound.fps, "frames": part.speech.frames, "seed": part.order.seed,
                   "edits": part.order.edits, **part.order.performance}
         if part.feeling is not None:
-            motion["emotion_from"] = _told(part.feeling)
+            motion["emotion_from"] = part.feeling.told
         return {**mesh, **speech, **motion}
 
     def _answered(self, step: str, part: _Part, data: dict[str, Any]) -> pieces.Pieces[None]:
@@ -419,12 +421,6 @@ def _object(name: str, scene: bpy.types.Scene) -> bpy.types.Object:
     return target
 
 
-def _told(sound: strips.Speech) -> dict[str, Any]:
-    """A stretch of sound, as the engine is told of it."""
-    return {"audio": sound.path, "audio_name": f"The sound '{sound.name}'", "offset": sound.offset,
-            "duration": sound.duration, "content_seconds": sound.content_seconds}
-
-
 def _first_of_each(parts: list[_Part], what: str) -> list[_Part]:
     """The first part of each mesh or speech."""
     return list({id(getattr(part, what)): part for part in reversed(parts)}.values())[::-1]
@@ -459,13 +455,22 @@ def _before_undo(*_: Any) -> None:
 
 
 @persistent
+def _mend(*_: Any) -> None:
+    """After an undo, and in a file that was opened: nothing that is there for a moment only may come back."""
+    keys.drop_left()
+    mesh_io.remove_looks()
+
+
+@persistent
 def _before_save(*_: Any) -> None:
     if current is not None:
         current.finish_work()
 
 
 HANDLERS = ((bpy.app.handlers.undo_pre, _before_undo), (bpy.app.handlers.redo_pre, _before_undo),
-            (bpy.app.handlers.load_pre, _before_undo), (bpy.app.handlers.save_pre, _before_save))
+            (bpy.app.handlers.load_pre, _before_undo), (bpy.app.handlers.undo_post, _mend),
+            (bpy.app.handlers.redo_post, _mend), (bpy.app.handlers.load_post, _mend),
+            (bpy.app.handlers.save_pre, _before_save))
 
 
 def register() -> None:

@@ -31,6 +31,9 @@ RAW_TAG = "lsf_raw"
 WRITTEN_TAG = "lsf_written"
 """Custom property of our Actions: bytes of the keys as they were written (curves.pack), by data path."""
 
+DRAFT_TAG = "lsf_draft"
+"""Custom property of an Action that is to become a take."""
+
 ID_TAG = "lsf_id"
 """Custom property of the Key data-block: what tells whose a take is, for objects are renamed."""
 
@@ -90,6 +93,7 @@ def draft(name: str, motion: KeyedMotion) -> pieces.Pieces[bpy.types.Action]:
     where it fails, it is gone again."""
     action = bpy.data.actions.new(name)
     try:
+        action[DRAFT_TAG] = True
         for path, each in motion.curves.items():
             curves.write(compat.draft_curves(action, "KEY", "Key").new(path), each, motion.style)
             yield None
@@ -108,12 +112,19 @@ def drop(action: bpy.types.Action) -> None:
         bpy.data.actions.remove(action)
 
 
+def drop_left() -> None:
+    """Remove the drafts in a state that an undo step caught in the middle of a job, or an autosave."""
+    for action in [action for action in bpy.data.actions if DRAFT_TAG in action and action.library is None]:
+        bpy.data.actions.remove(action)
+
+
 def put_on(target: bpy.types.Object, action: bpy.types.Action, motion: KeyedMotion, settings: dict[str, Any]) -> Take:
     """Make a take of its draft, and the active one of the mesh and its parts."""
     key, first_frame, last_frame = target.data.shape_keys, motion.start_frame, motion.start_frame + motion.frames - 1
     owner = key.get(ID_TAG) or uuid.uuid4().hex
     put_settings(action, {**settings, "target_id": owner, "first_frame": first_frame, "frames": motion.frames,
                           "style": motion.style})
+    action.pop(DRAFT_TAG, None)
     action.use_fake_user = True  # a take that is not active now must survive saving
     if compat.has_slots() and len(action.slots):
         action.slots[0].name_display = key.name

@@ -23,6 +23,9 @@ MADE_TAG, MADE_AS_TAG = "lsf_made", "lsf_made_as"
 """Custom properties of the Key data-block: JSON list of the shape keys that this add-on made, and JSON of a digest of
 each as it was made, which tells those that the artist sculpted since."""
 
+LOOK_TAG = "lsf_look"
+"""Custom property of the scene that is there for the moment of a look, see `moves`."""
+
 
 @dataclass(frozen=True)
 class MeshData:
@@ -283,6 +286,7 @@ def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, fr
         return True
     alone = bpy.data.scenes.new("LSF look")
     try:
+        alone[LOOK_TAG] = True
         for setting in ("use_simplify", "simplify_subdivision"):
             setattr(alone.render, setting, getattr(scene.render, setting))
         alone.collection.objects.link(target)
@@ -306,6 +310,12 @@ def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, fr
         return True
     size = float(np.ptp(without, axis=0).max()) if len(without) else 0.0
     return bool(len(without)) and float(np.abs(with_keys - without).max()) > 1e-6 * max(size, 1e-12)
+
+
+def remove_looks() -> None:
+    """Remove the scenes of `moves` in a state that an undo step caught in the middle of a look, or an autosave."""
+    for scene in [scene for scene in bpy.data.scenes if LOOK_TAG in scene and scene.library is None]:
+        bpy.data.scenes.remove(scene)
 
 
 def _evaluated(target: bpy.types.Object, scene: bpy.types.Scene) -> np.ndarray:

@@ -181,6 +181,37 @@ def test_a_mesh_that_is_changed_between_two_pieces_is_left_alone(writing_job, ba
         assert nothing_written(ball)
 
 
+def test_an_undo_to_a_step_in_the_middle_brings_back_no_draft_and_no_scene_of_ours(writing_job, ball):
+    scenes = list(bpy.data.scenes.keys())
+    bpy.ops.ed.undo_push(message="while keys are written")
+    while len(bpy.data.scenes) == 1:
+        assert not writing_job.poll(0.0)
+        time.sleep(0.001)
+    bpy.ops.ed.undo_push(message="while it is looked at")
+    finished(writing_job)
+    assert writing_job.state == "DONE", writing_job.error
+    bpy.data.objects["Ball"].location.x = 3
+    bpy.ops.ed.undo_push(message="after")
+    bpy.ops.ed.undo()
+    assert list(bpy.data.scenes.keys()) == scenes
+    assert len(keys.takes_of(bpy.data.objects["Ball"])) == 1
+    bpy.ops.ed.undo()
+    assert list(bpy.data.scenes.keys()) == scenes
+    assert not drafts()
+
+
+def test_a_mesh_that_is_removed_after_its_take_was_written_is_told_as_that(writing_job, ball):
+    while not keys.takes_of(ball):
+        assert not writing_job.poll(0.0)
+    name = keys.active_take(ball).name
+    bpy.data.objects.remove(ball)
+    finished(writing_job)
+    assert writing_job.state == "FAILED"
+    assert "Nothing of it was kept" not in writing_job.error
+    assert "defect" not in writing_job.error
+    assert name in bpy.data.actions
+
+
 def test_what_the_artist_makes_between_two_pieces_survives_a_cancel(writing_job):
     mine = bpy.data.actions.new("Mine")
     writing_job.cancel()
