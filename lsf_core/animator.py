@@ -175,10 +175,10 @@ class Animator:
             length = min(WINDOW, frames - start)
             said = torch.from_numpy(spoken[start:start + length]).to(total)
             with self._precision():
-                heard = self.network.evidence(self.speech(cut(audio, start, length)[None]).emotion)[0]
+                heard = self.network.emotion(self.speech(cut(audio, start, length)[None]).emotion, None)[0]
             total = total + said @ heard.float()
             count += float(said.sum())
-        return self.network.felt(total / count).cpu().numpy()
+        return (total / count).cpu().numpy()
 
     @torch.inference_mode()
     def raw_weights(self, clips: Sequence[np.ndarray], identities: np.ndarray, seeds: Sequence[int],

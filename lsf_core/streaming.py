@@ -108,7 +108,7 @@ class Stream:
         self._take = LiveTake(settings, self.fps, seed)
         self._gate = VoiceGate(min(2, self._ahead - self._step))
         self._levels = np.zeros(0)
-        self._evidence = RunningMean(EMOTION_FRAMES)
+        self._feeling = RunningMean(EMOTION_FRAMES)
         self._resampler = _Resampler(self.fps)
         self._audio = np.zeros((self._length + 1) * SAMPLES_PER_FRAME, np.float32)
         self._new = np.zeros(self._step * SAMPLES_PER_FRAME, np.float32)
@@ -218,11 +218,10 @@ class Stream:
             emotion = self._reference
             if emotion is None:
                 first = self._length - (self._heard - self._emitted)
-                now = network.evidence(features.emotion)[0, first : first + ready]
-                self._evidence.follow(now.float().cpu().numpy(), heard.voiced.astype(np.float64))
-                if not self._evidence.empty:
-                    mean = torch.as_tensor(self._evidence.value, dtype=torch.float32).to(device)
-                    emotion = network.felt(mean).cpu().numpy()
+                now = network.emotion(features.emotion, None)[0, first : first + ready]
+                self._feeling.follow(now.float().cpu().numpy(), heard.voiced.astype(np.float64))
+                if not self._feeling.empty:
+                    emotion = self._feeling.value
             if emotion is not None:
                 asked["emotion"] = torch.as_tensor(emotion, dtype=torch.float32).to(device).expand(1, self._length, -1)
             if self._shares is not None:

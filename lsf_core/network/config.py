@@ -31,7 +31,7 @@ class PriorConfig:
 class LSFConfig:
     """Stage 2, the SIE encoder (speech, identity, emotion) with HIFB; section 3.2.
 
-    The last four switches are for ablations. Checkpoints without `ear` hear feelings by a learned stream.
+    The last four switches are for ablations.
     """
 
     articulation_dim: int = 1024
@@ -47,8 +47,6 @@ class LSFConfig:
     articulation_basis: int = 0            # principal components of the features that the mouth hears; 0: all
     emotion_dropout: float = 0.3           # of the emotion features: few actors, easily learned by heart
     emotion_smoothing: int = 101           # frames, odd: 2 s; feelings are slow, and one syllable alone misleads
-    ear: bool = False                      # shares of the anchors, solved from data (ear.py)
-    ear_frames: int = 201                  # odd: 4 s around a frame
     use_emotion: bool = True
     use_identity: bool = True
     use_fusion: bool = True

@@ -11,7 +11,6 @@ from ..arkit import EMOTIONS
 from ..speech import SpeechFeatures
 from .blocks import TemporalConv, moving_mean, sinusoids
 from .config import LSFConfig
-from .ear import Ear
 from .hifb import HIFBLayer
 from .prior import MotionPrior
 
@@ -88,8 +87,8 @@ class LSFNetwork(nn.Module):
     `forward(..., feel=False)` replaces the emotion stream by a learned "no emotion" vector: the same words delivered
     neutrally. The difference between both is what `emotion_strength` scales.
 
-    `anchors`: one learned vector per emotion of arkit.EMOTIONS in the space of the heard emotion. An ear hears shares
-    of them; a learned emotion stream does without. `mix` lets an artist ask for a feeling that the voice does not have.
+    `anchors`: one learned vector per emotion of arkit.EMOTIONS in the space of the heard emotion. Nothing needs them,
+    the voice alone decides; `mix` lets an artist ask for a feeling that the voice does not have.
     """
 
     def __init__(self, config: LSFConfig, prior: MotionPrior, articulation_parts: int = 2,
@@ -98,8 +97,7 @@ class LSFNetwork(nn.Module):
         self.config = c = config
         self.prior = prior
         self.articulation = Stream(c.articulation_dim, c.width, articulation_parts, basis=c.articulation_basis)
-        self.ear = Ear(c.emotion_dim, emotion_parts) if c.ear else None
-        self.emotion = None if c.ear else Stream(c.emotion_dim, c.width, emotion_parts, c.emotion_dropout)
+        self.emotion = Stream(c.emotion_dim, c.width, emotion_parts, c.emotion_dropout)
         self.neutral = nn.Parameter(torch.zeros(c.width))
         self.anchors = nn.Parameter(torch.randn(len(EMOTIONS), c.width) * 0.02)
         self.identity = Identity(c)
@@ -113,19 +111,7 @@ class LSFNetwork(nn.Module):
 
     def heard(self, features: SpeechFeatures, mask: Tensor | None = None) -> Tensor:
         """How the voice feels at each frame, (B, T, width): the space of the anchors."""
-        frames = self.config.emotion_smoothing if self.ear is None else self.config.ear_frames
-        return self.felt(moving_mean(self.evidence(features.emotion, mask), frames, mask))
-
-    def evidence(self, emotion: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What features (B, T, C) tell of a feeling at each frame, (B, T, E); `felt` takes the mean over any time."""
-        if self.ear is not None:
-            return self.ear.evidence(emotion)
-        assert self.emotion is not None
-        return self.emotion(emotion, mask)
-
-    def felt(self, evidence: Tensor) -> Tensor:
-        """The emotion (..., width) of mean evidence (..., E)."""
-        return evidence if self.ear is None else self.ear.shares(evidence) @ self.anchors
+        return moving_mean(self.emotion(features.emotion, mask), self.config.emotion_smoothing, mask)
 
     def latent(self, features: SpeechFeatures, identity: Tensor, mask: Tensor | None = None,
                feel: bool | Tensor = True, mix: Tensor | None = None, emotion: Tensor | None = None) -> Tensor:

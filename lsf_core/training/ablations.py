@@ -95,10 +95,9 @@ class PaperNetwork(LSFNetwork):
 
     def __init__(self, config: LSFConfig, prior: MotionPrior, articulation_parts: int = 2,
                  emotion_parts: int = 2) -> None:
-        super().__init__(replace(config, emotion_to_decoder=False, emotion_smoothing=51, ear=False), prior,
-                         articulation_parts, emotion_parts)
+        super().__init__(replace(config, emotion_to_decoder=False, emotion_smoothing=51), prior, articulation_parts,
+                         emotion_parts)
         self.articulation = InstanceNormed(self.articulation)  # type: ignore[assignment]
-        assert self.emotion is not None
         self.emotion = InstanceNormed(self.emotion)  # type: ignore[assignment]
 
     def forward(self, features: SpeechFeatures, identity: Tensor, mask: Tensor | None = None,

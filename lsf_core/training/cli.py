@@ -63,8 +63,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--emotion-layers", type=int, nargs="+", default=ENCODER_LAYERS[1])
     p.add_argument("--articulation-basis", type=int, default=0, help="principal components of the features that the "
                                                                      "mouth hears; 0: all")
-    p.add_argument("--ear", action="store_true", help="feelings as shares of the anchors, solved from the data, not by "
-                                                      "a learned stream")
     p.add_argument("--freeze-decoder", action="store_true", help="as in the paper")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--note", default="", help="kept in the checkpoint, for instance the commit")
@@ -136,7 +134,7 @@ def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixtu
 
     speech = open_encoder(args.encoder, tuple(args.articulation_layers), tuple(args.emotion_layers), device)
     config = LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim,
-                       articulation_basis=args.articulation_basis, ear=args.ear)
+                       articulation_basis=args.articulation_basis)
     network = LSFNetwork(config, prior, len(args.articulation_layers), len(args.emotion_layers)).to(device)
     return speech, network
 

@@ -69,16 +69,11 @@ class MotionLoss(nn.Module):
         }
 
 
-def added_by(batch: Batch, strength: Tensor | float = 1.0) -> Tensor:
-    """What each window's feeling adds to its neutral delivery, (B, T, 52), times strength (B,)."""
+def target_of(batch: Batch, felt: Tensor, strength: Tensor | None = None) -> Tensor:
+    """Emotional motion where felt (B,), neutral delivery elsewhere; what the feeling adds times strength (B,)."""
     added = batch.emotional - batch.neutral
-    return strength[:, None, None] * added if isinstance(strength, Tensor) else strength * added
-
-
-def target_of(batch: Batch, felt: Tensor, added: Tensor | None = None) -> Tensor:
-    """The neutral delivery, and where felt (B,) what is added (B, T, 52); None: the window's own feeling."""
-    added = added_by(batch) if added is None else added
-    return (batch.neutral + felt.float()[:, None, None] * added).clamp(0, 1)
+    share = felt.float() if strength is None else felt * strength
+    return (batch.neutral + share[:, None, None] * added).clamp(0, 1)
 
 
 def face_basis(points: int = 600, seed: int = 0) -> Tensor:

@@ -9,19 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..arkit import ARKIT_NAMES, EMOTIONS
+from ..arkit import EMOTIONS
 from ..network import LSFNetwork, MotionPrior
 from ..speech import SpeechEncoder
-from .listening import solve_ear
 from .loop import LoopConfig, run
-from .losses import MotionLoss, added_by, target_of
+from .losses import MotionLoss, target_of
 from .windows import Batch, Mixture
 
 Log = Callable[[str], None]
-
-UNSPOKEN = torch.tensor([float(name.startswith(("brow", "cheekSquint", "eye", "mouthDimple", "mouthFrown",
-                                                "mouthSmile", "mouthStretch", "noseSneer"))) for name in ARKIT_NAMES])
-"""(52,) 1 for the shapes of feelings that no phone needs."""
 
 
 def train_prior(prior: MotionPrior, data: Mixture, loss: MotionLoss, config: LoopConfig, resume: Path,
@@ -52,12 +47,9 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
     """
     if network.articulation.basis is not None:
         fit_basis(network, speech, data)
-    if network.ear is not None:
-        solve_ear(network.ear, speech, data)
     network.prior.requires_grad_(False)
     network.prior.decoder.requires_grad_(tune_decoder)
     total = batch * max(lengths)
-    unspoken = UNSPOKEN.to(data.device)     # here: a CUDA graph cannot hold a copy from the host
 
     def step(number: int) -> dict[str, Tensor]:
         network.prior.eval()                                      # no codebook updates, no dropout in the decoder
@@ -65,26 +57,19 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
         windows = data.batch(min(total // frames, 2 * batch), frames)
         features = speech(windows.audio)
         strength = intensities(windows, data)
-        if network.ear is None:
-            by_anchor = anchored(windows, data)
-            strength = torch.where(by_anchor, strength.clamp_max(1), strength)
-            features.emotion = (torch.lerp(features.emotion[data.calm_in(windows)], features.emotion[windows.felt_in],
-                                           strength[:, None, None].to(features.emotion.dtype))
-                                + other_voices(features.emotion, data))
-            mix = anchor_mix(windows.emotion, strength) * by_anchor[:, None]
-            added = added_by(windows, strength)
-            known = (windows.felt_in >= 0) | by_anchor
-        else:
-            # An ear is solved, not descended to: the face learns what its shares ask for, from labels.
-            mix, added = blended(windows, strength.clamp_max(1), data, unspoken)
-            known = torch.ones_like(windows.emotion, dtype=torch.bool)
-        felt = (draw(windows, data) < felt_share) & known
+        by_anchor = anchored(windows, data)
+        strength = torch.where(by_anchor, strength.clamp_max(1), strength)
+        features.emotion = (torch.lerp(features.emotion[data.calm_in(windows)], features.emotion[windows.felt_in],
+                                       strength[:, None, None].to(features.emotion.dtype))
+                            + other_voices(features.emotion, data))
+        mix = anchor_mix(windows.emotion, strength) * by_anchor[:, None]
+        felt = (draw(windows, data) < felt_share) & ((windows.felt_in >= 0) | by_anchor)
         with torch.autocast(windows.audio.device.type, torch.bfloat16, enabled=windows.audio.is_cuda,
                             cache_enabled=False):       # a CUDA graph cannot hold autocast's cache
             output = network(features, windows.identity, feel=felt, mix=mix)
             motion, latent = output.motion.float(), output.latent.float()
             # What a take does not know is whatever the network says: no loss on it, and a whole face for the prior.
-            target = torch.where(windows.seen[:, None], target_of(windows, felt, added), motion.detach())
+            target = torch.where(windows.seen[:, None], target_of(windows, felt, strength), motion.detach())
             # A checkpoint that shipped and is tuned on has no encoder.
             goal = None if network.prior.encoder is None else network.prior.quantised_target(target)
         losses = loss(motion, target, windows)
@@ -140,23 +125,3 @@ def anchor_mix(emotion: Tensor, strength: Tensor) -> Tensor:
     """Emotion mix (B, len(EMOTIONS)): `strength` (B,) of the emotion's anchor, the rest of the neutral one."""
     felt, calm = (F.one_hot(e, len(EMOTIONS)).float() for e in (emotion.clamp_min(0), torch.zeros_like(emotion)))
     return torch.lerp(calm, felt, strength[:, None])
-
-
-def blended(windows: Batch, strength: Tensor, data: Mixture, unspoken: Tensor,
-            share: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Shares (B, len(EMOTIONS)) of the anchors, and what they add to the neutral delivery, (B, T, 52).
-
-    What an ear hears is seldom pure. A network that has only seen one feeling at a time shows the stronger pose of two
-    (of joy and fear in equal shares, four fifths joy). So windows are blended twice with another one's feeling, `share`
-    of them each time. Of that one the face takes over the `unspoken` shapes (52,), at their mean: accents come from the
-    own voice. Where nobody speaks nothing is blended in.
-    """
-    alone = anchor_mix(windows.emotion, strength)
-    mix, added = alone, added_by(windows, strength)
-    held = added.mean(1, keepdim=True) * unspoken
-    for _ in range(2):
-        other = torch.randint(len(mix), (len(mix),), device=mix.device, generator=data.generator)
-        part = draw(windows, data) * (draw(windows, data) < share) * (windows.emotion >= 0)
-        mix = torch.lerp(mix, alone[other], part[:, None])
-        added = torch.lerp(added, held[other].expand_as(added), part[:, None, None])
-    return mix, added
