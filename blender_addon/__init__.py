@@ -5,8 +5,9 @@ This package is everything that imports bpy. The network and the geometry live i
 
     shared        what is used of lsf_core: protocol, names, edits  compat      Blender 4.2 to 5.x
     properties    scene.lsf                                         report      errors that the user sees
-    engine        the client of the engine process                  job         one run, checked
-    order         what a job is asked to make                       writing     its end: takes are written
+    engine        the client of the engine process                  task        what it is asked, in steps
+    job           a run that makes takes, checked                   order       what a job is asked to make
+    writing       its end: takes are written                        pieces      work that a window can interrupt
     strips        sound and frames of a strip                       mesh_io     meshes and shape keys
     parts         the objects that belong to a face                 mapper      which shape keys are driven, and how
     curves        F-curves in bulk, the artist's keys left alone    carrier     what FBX needs on the object

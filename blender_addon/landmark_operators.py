@@ -11,9 +11,10 @@ from .button import Button
 from .operators import RunsTask, engine_refusal
 from .preferences import engine_python
 from .report import Problem
+from .task import Task
 
 
-class FaceFit(job.Task):
+class FaceFit(Task):
     """Finds the face in the chosen mesh and shows its landmarks."""
 
     def _prepare(self, context: bpy.types.Context) -> list[tuple[str, Any]]:
@@ -59,7 +60,7 @@ class LSF_OT_show_landmarks(RunsTask, bpy.types.Operator):
     def refusal(cls, context: bpy.types.Context) -> str | None:
         return show_refusal(context)
 
-    def task(self, context: bpy.types.Context) -> job.Task:
+    def task(self, context: bpy.types.Context) -> Task:
         reason = show_refusal(context)
         if reason:
             raise Problem(reason)

@@ -12,6 +12,7 @@ from .button import Refusing
 from .order import Order, Pair
 from .preferences import engine_python
 from .report import Problem
+from .task import Task
 
 LISTENING, WORKING = 0.1, 0.01
 """Seconds between two ticks of the window's timer: while the engine works, and while its answer is taken up here."""
@@ -71,7 +72,7 @@ class RunsTask(Refusing):
         """What takes to make. Raises Problem."""
         raise NotImplementedError
 
-    def task(self, context: bpy.types.Context) -> job.Task:
+    def task(self, context: bpy.types.Context) -> Task:
         """What to do, begun. Raises Problem."""
         return job.Job(context, lambda: engine_python(context), self.orders(context))
 
