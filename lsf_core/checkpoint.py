@@ -24,8 +24,6 @@ from .speech import SpeechConfig, SpeechEncoder
 FORMAT = "lsf-animation/1"
 # Training state of the quantiser and the prior's encoder are not needed to animate.
 _NOT_SHIPPED = ("prior.encoder.", "_codebook.cluster_size", "_codebook.embed_avg", "_codebook.initted")
-# Switches of a part that was tried and dropped: some files still say that they do without it.
-_DROPPED = ("ear", "ear_frames")
 
 
 @dataclass
@@ -78,8 +76,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     speech = SpeechEncoder(SpeechConfig(**_tuples(config["speech"])))
     prior = MotionPrior(PriorConfig(**config["prior"]), with_encoder=False)
     parts = len(speech.config.articulation_layers), len(speech.config.emotion_layers)
-    sizes = {name: value for name, value in config["lsf"].items() if name not in _DROPPED}
-    network = LSFNetwork(LSFConfig(**sizes), prior, *parts)
+    network = LSFNetwork(LSFConfig(**config["lsf"]), prior, *parts)
     tensors.setdefault("network.anchors", torch.zeros_like(network.anchors))  # lsf-animation-0.1 knew no names
     for prefix, module in (("speech", speech.model), ("network", network)):
         _fill(module, {k[len(prefix) + 1:]: v for k, v in tensors.items() if k.startswith(prefix + ".")}, path)

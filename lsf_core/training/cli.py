@@ -29,7 +29,7 @@ from .corpus import is_held_out, make_takes, read_emodb, read_speech, read_surpr
 from .loop import LoopConfig
 from .losses import LossWeights, MotionLoss, face_basis
 from .processes import ALONE, Processes
-from .stages import train_lsf, train_prior
+from .stages import fit_basis, train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
 SHARES = {"speech": 0.585, "emodb": 0.26, "surprise": 0.05, "facegood": 0.025}    # absent sets leave theirs to the rest
@@ -136,6 +136,8 @@ def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixtu
     config = LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim,
                        articulation_basis=args.articulation_basis)
     network = LSFNetwork(config, prior, len(args.articulation_layers), len(args.emotion_layers)).to(device)
+    if args.articulation_basis:
+        fit_basis(network, speech, data)
     return speech, network
 
 

@@ -45,8 +45,6 @@ def train_lsf(network: LSFNetwork, speech: SpeechEncoder, data: Mixture, loss: M
     A share of the windows is asked for without emotion (`feel=False`) and must give the neutral delivery: that is how
     the network learns what the voice adds to the words, which `emotion_strength` later scales.
     """
-    if network.articulation.basis is not None:
-        fit_basis(network, speech, data)
     network.prior.requires_grad_(False)
     network.prior.decoder.requires_grad_(tune_decoder)
     total = batch * max(lengths)

@@ -140,3 +140,20 @@ def test_asking_for_a_missing_device_says_what_to_do():
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="Choose auto or cpu"):
             pick_device("cuda")
+
+
+def test_a_basis_hears_the_directions_in_which_features_differ_most():
+    stream = small_network(articulation_basis=8).articulation
+    spread = torch.linspace(4, 0.1, 64)
+    heard = torch.randn(4000, 64, generator=torch.Generator().manual_seed(3)) * spread
+    stream.fit_basis(heard)
+    components = stream.basis(stream.normed(heard))
+    assert components.mean(0).abs().max() < 1e-4
+    variance = torch.cov(components.T)
+    assert torch.allclose(variance, torch.diag(variance.diagonal()), atol=1e-3), "components do not vary together"
+    assert variance.diagonal().mean().item() == pytest.approx(1, abs=1e-3)
+    assert (variance.diagonal().diff() < 1e-3).all(), "the first one varies most"
+    unheard = torch.linalg.svd(stream.basis.weight)[2][8:]
+    rest = torch.cov(unheard @ stream.normed(heard).T)
+    assert rest.diagonal().max() * stream.basis.weight[0].square().sum() < variance[-1, -1] * 1.001
+    assert not stream.basis.weight.requires_grad
