@@ -34,7 +34,7 @@ VERSIONS = (
     Version("lsf-animation-0.2", "b5eab4373afe2f0dfaba8783126c370a64a53657978f104cad521ad339dec78b", "a43d6a1",
             "real Mandarin motion, surprise, named emotions",
             {"aperture r": 0.623, "closure recall": 0.967, "emotion recall": 0.477, "strong over normal": 0.818}),
-    Version("lsf-animation-0.3", "df568ef9db856676e31aaaf530e25e97dc3df75ec56e4ee717e8f1a2458d8566", "4611c24",
+    Version("lsf-animation-0.3", "9c16218041a4a8fb98e0428d5577ed47933cefa7de7d5abd260f6e3819d27a55", "8b46fe6",
             "less of the one captured voice, shorter training",
             {"aperture r": 0.622, "closure recall": 0.984, "emotion recall": 0.464, "strong over normal": 0.812}),
 )
