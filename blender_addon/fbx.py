@@ -16,7 +16,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper
 
-from . import fbx_check, fbx_shapes, keys, landmarks, mesh_io, parts, strips
+from . import fbx_check, fbx_shapes, keys, landmarks, live, mesh_io, parts, strips
 from .report import Cure, Problem
 
 FBX_SETTINGS: dict[str, Any] = {
@@ -133,6 +133,7 @@ def export(context: bpy.types.Context, filepath: str, options: Options = Options
     if not hasattr(bpy.types, "EXPORT_SCENE_OT_fbx"):
         raise Problem("Blender's FBX exporter is switched off. Enable 'FBX format' in Preferences > Add-ons.",
                       cures=[Cure("preferences.addon_enable", {"module": "io_scene_fbx"}, "Enable FBX Format")])
+    live.stop()  # the file is to hold the values that are set or animated
     scene, target = context.scene, context.scene.lsf.target
     objects = [o for o in scene.objects if o.visible_get()] if options.whole_scene else belongings(target, scene)
     step = strips.scene_fps(scene) / options.frame_rate if options.frame_rate else 1.0

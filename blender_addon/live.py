@@ -83,12 +83,17 @@ def _frame_changed(scene: bpy.types.Scene, *_: Any) -> None:
         there.show(scene)
 
 
-@persistent
-def _stop(*_: Any) -> None:
-    """Before an undo, a rendering, and before another file is opened."""
+def stop() -> None:
+    """End the preview, if one runs: everything is as it was."""
     there = running()
     if there is not None:
         there.stop()
+
+
+@persistent
+def _stop(*_: Any) -> None:
+    """Before an undo, a rendering, and before another file is opened."""
+    stop()
 
 
 @persistent
@@ -147,7 +152,7 @@ def register() -> None:
 
 def unregister() -> None:
     global current
-    _stop()
+    stop()
     current = None
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)

@@ -349,6 +349,23 @@ def test_a_removed_shape_key_moves_no_value_to_its_neighbour(face, fake):
     assert (blocks["browInnerUp"].value, blocks["Artist"].value) == (0.25, 0.5)
 
 
+def test_an_export_of_ours_ends_it_first(face, fake, tmp_path):
+    keys.write_take(face, "take", ["jawOpen"], np.linspace(0, 1, 50, dtype=np.float32)[:, None], 1, {"number": 1})
+    begin()
+    seen = set()
+
+    def note(*_: Any) -> None:
+        seen.add(values(face)["browInnerUp"])
+
+    bpy.app.handlers.frame_change_post.append(note)
+    try:
+        assert bpy.ops.lsf.export_fbx(filepath=str(tmp_path / "take.fbx")) == {"FINISHED"}
+    finally:
+        bpy.app.handlers.frame_change_post.remove(note)
+    assert seen == {0.25}
+    assert live.running() is None
+
+
 def test_a_copy_made_meanwhile_is_not_left_as_the_preview_has_it(face, fake):
     begin()
     copy = face.copy()
