@@ -164,6 +164,8 @@ class Preview:
                 raise Problem(f"The scene '{self._scene}' was removed or renamed. Start the preview again.")
             if job.current is not self._jobs:
                 raise Problem("The preview ended as a take was made. Start it again.")
+            if strips.scene_fps(scene) != self._fps:
+                raise Problem("The scene's frame rate was changed. Start the preview again.")
             if not self._puppet.held:
                 raise Problem("The shape keys of the preview were removed or renamed. Start the preview again.")
             for event in self._engine.poll():

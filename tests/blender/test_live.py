@@ -318,6 +318,14 @@ def test_a_mesh_that_gets_the_name_of_one_that_is_gone_is_left_alone(face, fake)
     assert values(face)["jawOpen"] == 0.25
 
 
+def test_another_frame_rate_ends_it(face, fake):
+    preview = begin()
+    bpy.context.scene.render.fps += 5
+    assert preview.poll()
+    assert "frame rate was changed" in preview.error
+    assert values(face)["browInnerUp"] == 0.25
+
+
 def test_a_removed_mesh_ends_it(face, fake):
     preview = begin()
     bpy.data.meshes.remove(face.data)
