@@ -113,8 +113,8 @@ def drop(action: bpy.types.Action) -> None:
 
 
 def drop_left() -> None:
-    """Remove the drafts in a state that an undo step caught in the middle of a job, or an autosave."""
-    for action in [action for action in bpy.data.actions if DRAFT_TAG in action and action.library is None]:
+    """Remove the drafts in a state that an undo step caught in the middle of a job; used ones are the artist's."""
+    for action in [action for action in bpy.data.actions if DRAFT_TAG in action and not action.users]:
         bpy.data.actions.remove(action)
 
 

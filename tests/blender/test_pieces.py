@@ -200,6 +200,14 @@ def test_an_undo_to_a_step_in_the_middle_brings_back_no_draft_and_no_scene_of_ou
     assert not drafts()
 
 
+def test_a_draft_that_the_artist_took_is_not_removed_with_the_others():
+    for name in ("used", "left"):
+        bpy.data.actions.new(name)[keys.DRAFT_TAG] = True
+    bpy.data.actions["used"].use_fake_user = True
+    keys.drop_left()
+    assert bpy.data.actions.keys() == ["used"]
+
+
 def test_a_mesh_that_is_removed_after_its_take_was_written_is_told_as_that(writing_job, ball):
     while not keys.takes_of(ball):
         assert not writing_job.poll(0.0)
