@@ -24,6 +24,10 @@ MOST_MM = 1.5
 """Lips are mended by so much a pass at most: what seems farther off was seen wrongly."""
 LID_OVERLAP_MM = 0.3
 """How far the upper lid passes the lower one in a blink."""
+CORNER, LIP_CORNER = 0.1, 0.05
+"""Shares of a slit's width at either end over which the mending fades. Lips are often parted close to their corners."""
+SHUT_PASS_MM = 0.15
+"""How far shut lips pass each other where they are parted in the neutral: a line is no finer than its columns."""
 LIP_PASS_MM = 0.05
 """How much deeper than in the neutral the lips may pass each other in any shape."""
 FREE = ("mouthRoll", "mouthClose", "tongueOut", "jawOpen", "eye", "brow", "nose")
@@ -127,10 +131,10 @@ class Slit:
         return index, (fade * np.interp(now, centre, lift))[:, None] * self.up
 
 
-def window() -> np.ndarray:
-    """(COLUMNS,) 1 along the slit, 0 at its corners."""
+def window(corner: float = CORNER) -> np.ndarray:
+    """(COLUMNS,) 1 along the slit, fading to 0 at its ends over the share `corner` of its width."""
     at = (np.arange(COLUMNS) + 0.5) / COLUMNS
-    t = np.clip(np.minimum(at, 1.0 - at) / 0.1, 0.0, 1.0)
+    t = np.clip(np.minimum(at, 1.0 - at) / corner, 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
@@ -161,10 +165,10 @@ def seal(result: Registration, rest: np.ndarray, triangles: np.ndarray, labels: 
     lips = Slit.of(rest, triangles, labels[:, 0], loops("lip_upper_inner", "lip_lower_inner"), 12.0, 7.0)
     if lips is None:
         return
-    still = np.minimum(lips.gap(rest), 0.0)  # lips parted in the neutral may meet
+    still = lips.gap(rest)
     for name in ARKIT_NAMES:
         if not name.startswith(FREE):
-            _keep_apart(lips, rest, deltas[INDEX[name]], still)
+            _keep_apart(lips, rest, deltas[INDEX[name]], np.minimum(still, 0.0))  # lips parted there may meet
     _close_lips(lips, rest, deltas[INDEX["jawOpen"]], deltas[INDEX["mouthClose"]], still)
 
 
@@ -180,8 +184,12 @@ def _close_lids(slit: Slit, rest: np.ndarray, blink: np.ndarray) -> None:
 
 
 def _close_lips(slit: Slit, rest: np.ndarray, jaw: np.ndarray, close: np.ndarray, still: np.ndarray) -> None:
+    """To the neutral's distance where lips touch there; where they are parted, only ever more shut."""
+    parted = still > 0.0
+    goal = np.where(parted, -SHUT_PASS_MM, still)
     for _ in range(PASSES):
-        need = window() * np.clip(still - slit.gap(rest + jaw + close), -MOST_MM, MOST_MM)
+        off = np.clip(goal - slit.gap(rest + jaw + close), -MOST_MM, MOST_MM)
+        need = window(LIP_CORNER) * np.where(parted, np.minimum(off, 0.0), off)
         if not np.isfinite(need).all() or np.abs(need).max() < 0.03:
             return
         for upper, share in ((True, 0.35), (False, -0.65)):
