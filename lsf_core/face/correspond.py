@@ -109,7 +109,7 @@ class Finder:
         """Match points (N,3) mm with unit normals (N,3) and labels (N,L)."""
         labels = np.zeros((len(points), 0)) if labels is None else labels
         query = np.concatenate([points, NORMAL_MM * normals], axis=1)
-        _, near = self.tree.query(query, k=min(k, len(self.owner)))
+        _, near = self.tree.query(query, k=min(k, len(self.owner)), workers=-1)
         triangle = self.owner[near.reshape(len(points), -1)]
         corner = self.surface.triangles[triangle]
         a, b, c = (self.surface.vertices[corner[..., i]] for i in range(3))
@@ -130,11 +130,12 @@ class Finder:
         return Match(triangle[row, best], weights[row, best], position[row, best], normal, label[row, best])
 
 
-def geodesic(surface: Surface, seeds: np.ndarray, limit: float, mask: np.ndarray | None = None) -> np.ndarray:
+def geodesic(surface: Surface, seeds: np.ndarray, limit: float) -> np.ndarray:
     """Distance (W,) along edges to the nearest of `seeds` (indices); infinite beyond `limit`."""
     if len(seeds) == 0:
         return np.full(len(surface.vertices), np.inf)
-    return dijkstra(surface.edge_graph(mask), directed=False, indices=seeds, min_only=True, limit=limit)
+    # The graph is symmetric, so `directed` only spares scipy a transposed copy.
+    return dijkstra(surface.edge_graph, directed=True, indices=seeds, min_only=True, limit=limit)
 
 
 def pair_label(surface: Surface, upper: np.ndarray, lower: np.ndarray, reach: float) -> np.ndarray:

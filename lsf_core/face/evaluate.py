@@ -80,7 +80,7 @@ def ict_template(path: str | Path) -> tuple[Template, np.ndarray, np.ndarray]:
     weight[slice(*regions["narrow_face"])] = 1.0
     vertices = vertices[keep]
     surface = Surface(vertices, triangulate(faces), np.arange(len(vertices)))
-    graph, marks = surface.edge_graph(), new[data["landmarks68"]]
+    graph, marks = surface.edge_graph, new[data["landmarks68"]]
 
     def path_through(stops: tuple[int, ...]) -> np.ndarray:
         chain = [int(marks[stops[0]])]

@@ -50,7 +50,7 @@ class SampleNearest:
         self.tree = cKDTree(np.concatenate([self.points, NORMAL_MM * self.normals], 1))
 
     def __call__(self, points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        _, index = self.tree.query(np.concatenate([points, NORMAL_MM * normals], 1))
+        _, index = self.tree.query(np.concatenate([points, NORMAL_MM * normals], 1), workers=-1)
         return self.points[index], self.normals[index]
 
 

@@ -205,9 +205,10 @@ class Surface:
         flat |= triangles[:, 2] == triangles[:, 0]
         return cls(np.asarray(vertices, np.float64)[first], triangles[~flat], inverse)
 
-    def edge_graph(self, mask: np.ndarray | None = None) -> csr_matrix:
-        """Symmetric (W,W) matrix of edge lengths, only edges with both ends in `mask` when given."""
-        edges = self.edges if mask is None else self.edges[mask[self.edges].all(1)]
+    @cached_property
+    def edge_graph(self) -> csr_matrix:
+        """Symmetric (W,W) matrix of edge lengths."""
+        edges = self.edges
         length = np.linalg.norm(self.vertices[edges[:, 0]] - self.vertices[edges[:, 1]], axis=1)
         n = len(self.vertices)
         both = np.concatenate([edges, edges[:, ::-1]])

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import coo_matrix, csc_matrix, diags
-from scipy.sparse.linalg import splu
 
 from ..arkit import INDEX
 from .correspond import Finder
 from .mesh import Surface
-from .register import Registration, smoothness
+from .register import Registration, factorised, smoothness
 
 SCREEN_MM, SCREEN_DRAWN_MM = 3.0, 6.0
 """Beyond this length the transfer follows the plain offsets, below it the gradients: gradients alone drift. People's
@@ -67,7 +66,7 @@ def deform_template(source: np.ndarray, deltas: np.ndarray, target: np.ndarray, 
     mass = mass / screen**2
     moving = np.abs(deltas).max((0, 2)) > 1e-3
     mass[~moving] *= 1e4  # what never moves in the template must not move here
-    solver = splu((stiff + diags(mass)).tocsc())
+    solver = factorised((stiff + diags(mass)).tocsc())
     inverse = np.linalg.inv(frames(source, triangles) + 1e-9 * np.eye(3))
     goal = np.broadcast_to(np.reshape(scale, (-1, 1)), (count, 1))
     result = np.empty((len(deltas), count, 3))
@@ -118,7 +117,7 @@ class Carrier:
         # Far from the template (shoulders, the back of long hair) nothing moves.
         self.far = np.clip(distance / 20.0 - 1.0, 0.0, 1.0)
         self.cover = cover * self._agreement(result, cover)
-        self.solver = splu(self._system())
+        self.solver = factorised(self._system())
 
     def _agreement(self, result: Registration, cover: np.ndarray) -> np.ndarray:
         """(n,) near 0 for a vertex that would move wholly unlike its neighbours in jawOpen: its match is on the wrong
