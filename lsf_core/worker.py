@@ -18,30 +18,36 @@ import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
 
 from . import __version__, protocol
-from .arrayfile import save_array
-from .audio import SAMPLE_RATE, check_speech, load_audio
-from .edits import EditSettings, edit_settings
-from .errors import AudioError, Cancelled, LSFError, MeshError
-from .failures import disk_failure, explain, out_of_gpu_memory
-from .feeling import spoken_frames
+from .audio import SAMPLE_RATE
+from .errors import Cancelled, LSFError, MeshError
+from .failures import explain, out_of_gpu_memory
 from .motion import frame_count
 from .protocol import Event, ProtocolError, Request
+from .request import (
+    answer_of,
+    guide_of,
+    mesh_of,
+    read_array,
+    reference_of,
+    result_file,
+    settings_of,
+    speech_of,
+    stretch,
+    write_array,
+)
 
 if TYPE_CHECKING:
     from .animator import Animator
     from .face import RigStore
-    from .live import Frames, LiveSession
+    from .live import LiveSession
     from .rawtake import RawTake
-
-MAX_SECONDS = 3600.0
-"""Longest speech of one job. An hour of features is about 0.4 GB; more is a mistake rather than a take."""
 
 CPU_INSTEAD = ("The graphics card has too little free memory, so the CPU made this take and makes the next ones. To "
                "use the card again, close what fills it and press 'Stop Engine'.")
@@ -162,16 +168,16 @@ class Worker:
         }
 
     def _do_listen(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        audio, _ = _speech_of(params)
+        audio, _ = speech_of(params)
         return {"seconds": len(audio) / SAMPLE_RATE}
 
     def _do_rig(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        vertices, faces = _mesh(params)
+        vertices, faces = mesh_of(params)
         progress(0.0, "Reading the face")
-        rig, cached = self._rigs.rig(vertices, faces, **_guide(params), progress=progress)
+        rig, cached = self._rigs.rig(vertices, faces, **guide_of(params), progress=progress)
         if rig.deltas.shape != (len(rig.names), len(vertices), 3):
             raise AssertionError(f"deltas {rig.deltas.shape} for {len(rig.names)} names and {len(vertices)} vertices")
-        _save(params, "deltas.npy", rig.deltas.astype(np.float32))
+        write_array(params, "deltas.npy", rig.deltas.astype(np.float32))
         return {
             "deltas": "deltas.npy",
             "names": [str(name) for name in rig.names],
@@ -186,15 +192,15 @@ class Worker:
 
     def _do_animate(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         progress(0.0, "Reading the sound")
-        audio, speed = _speech_of(params)
+        audio, speed = speech_of(params)
         fps, frames = float(params["fps"]), params.get("frames")
         if frames is None:
             frames = frame_count(len(audio) / SAMPLE_RATE / speed, fps)
-        reference = _reference_of(params.get("emotion_from"))
+        reference = reference_of(params.get("emotion_from"))
         identity = None
         if params.get("vertices"):
             progress(0.05, "Reading the face")
-            identity = self._rigs.identity(*_mesh(params), **_guide(params), progress=_part(progress, 0.05, 0.2))
+            identity = self._rigs.identity(*mesh_of(params), **guide_of(params), progress=_part(progress, 0.05, 0.2))
 
         def take(model: Animator) -> RawTake:
             progress(0.2, "Listening")
@@ -211,15 +217,15 @@ class Worker:
 
         raw, warnings = self._with_model(take, progress)
         raw = raw.retimed(speed)  # before the edits: blinks last as long on a strip that is played faster as anywhere
-        motion = raw.finish(_settings(params), fps=fps, frames=frames, seed=int(params["seed"]))
+        motion = raw.finish(settings_of(params), fps=fps, frames=frames, seed=int(params["seed"]))
         if motion.weights.shape != (frames, len(motion.names)):
             raise AssertionError(f"motion has weights {motion.weights.shape}, expected {(frames, len(motion.names))}")
-        _save(params, "weights.npy", np.asarray(motion.weights, np.float32))
-        with _writing(params, "raw.npz") as path:
+        write_array(params, "weights.npy", np.asarray(motion.weights, np.float32))
+        with result_file(params, "raw.npz") as path:
             raw.save(path)
         rotation = motion.head_rotation
         if rotation is not None:
-            _save(params, "head_rotation.npy", np.asarray(rotation, np.float32))
+            write_array(params, "head_rotation.npy", np.asarray(rotation, np.float32))
         return {
             "weights": "weights.npy",
             "names": list(motion.names),
@@ -234,12 +240,12 @@ class Worker:
         from .face.keys.names import SHAPES, Matched
         from .face.keys.solve import retarget
 
-        vertices, faces = _mesh(params)
-        names, keys = [str(name) for name in params["names"]], _load(params, "keys")
-        weights = _load(params, "weights")
+        vertices, faces = mesh_of(params)
+        names, keys = [str(name) for name in params["names"]], read_array(params, "keys")
+        weights = read_array(params, "weights")
         if keys.shape != (len(names), len(vertices), 3) or weights.ndim != 2:
             raise MeshError(f"{len(names)} shape keys came as {keys.shape} for {len(vertices)} vertices.")
-        rig, _ = self._rigs.rig(vertices, faces, **_guide(params), progress=_part(progress, 0.0, 0.9))
+        rig, _ = self._rigs.rig(vertices, faces, **guide_of(params), progress=_part(progress, 0.0, 0.9))
         arkit, poses = dict(params["arkit"]), dict(params["poses"])
         unknown = {*arkit, *poses} - set(names)
         if unknown:
@@ -247,7 +253,8 @@ class Worker:
         missing = tuple(shape for shape in SHAPES if shape not in arkit.values())
         progress(0.9, "Fitting the shape keys")
         matched = Matched(arkit, poses, "", missing)
-        _save(params, "key_weights.npy", retarget(matched, names, keys, rig.deltas, weights, float(params["fps"])))
+        made = retarget(matched, names, keys, rig.deltas, weights, float(params["fps"]))
+        write_array(params, "key_weights.npy", made)
         return {"weights": "key_weights.npy", "names": names, "warnings": [str(warning) for warning in rig.warnings]}
 
     def _do_stream_start(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -260,20 +267,21 @@ class Worker:
         sound: Any = None
         if params.get("audio"):
             # Silence is no error here: the face rests, and the playhead may be in a pause.
-            sound, speed = _stretch(params["audio"], float(params["offset"]), params.get("duration"),
+            sound, speed = stretch(params["audio"], float(params["offset"]), params.get("duration"),
                                     params.get("content_seconds"))
         elif params.get("microphone") is not None:
             sound = Microphone(str(params["microphone"]))
         try:
-            reference, identity = _reference_of(params.get("emotion_from")), None
+            reference, identity = reference_of(params.get("emotion_from")), None
             if params.get("vertices"):
                 progress(0.05, "Reading the face")
-                identity = self._rigs.identity(*_mesh(params), **_guide(params), progress=_part(progress, 0.05, 0.6))
+                identity = self._rigs.identity(*mesh_of(params), **guide_of(params),
+                                               progress=_part(progress, 0.05, 0.6))
             model = self._load_model(progress)
             heard = None if reference is None else model.hear_emotion(reference, progress=progress)
             # A strip that is played faster has fewer frames of the timeline to a second of its sound.
             stream = Stream(model, fps=fps / speed, look_ahead=look_ahead, identity=identity, seed=int(params["seed"]),
-                            edits=_settings(params), emotion_from=heard, emotion_mix=params.get("emotion_mix"))
+                            edits=settings_of(params), emotion_from=heard, emotion_mix=params.get("emotion_mix"))
         except BaseException:
             if isinstance(sound, Microphone):
                 sound.close()
@@ -288,9 +296,10 @@ class Worker:
 
     def _do_stream_chunk(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         live = self._open_stream()
-        samples = np.asarray(_load(params, "samples")) if params.get("samples") else None
+        samples = np.asarray(read_array(params, "samples")) if params.get("samples") else None
         try:
-            return _told(params, live.chunk(samples, float(params.get("seconds", 0.0)), lambda: progress(0.0, "")))
+            made = live.chunk(samples, float(params.get("seconds", 0.0)), lambda: progress(0.0, ""))
+            return answer_of(params, made)
         except BaseException:  # what was heard in part cannot be gone on with
             self._close_stream()
             raise
@@ -298,7 +307,7 @@ class Worker:
     def _do_stream_end(self, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
         live = self._open_stream()
         self._live, self._stream_folder = None, ""
-        return _told(params, live.end())
+        return answer_of(params, live.end())
 
     def _open_stream(self) -> LiveSession:
         if self._live is None:
@@ -374,114 +383,11 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
     return inner
 
 
-def _settings(params: dict[str, Any]) -> EditSettings:
-    """The job's edits: a table of them, or the usual ones on or off with the strength of the emotion."""
-    if isinstance(params["edits"], dict):
-        return EditSettings.from_dict(params["edits"])
-    return edit_settings(float(params["emotion_strength"]), bool(params["edits"]))
-
-
 def _checkpoint_digest() -> str:
     """The first 12 digits of the sha256 that the network's file was checked against."""
     from .animator import DEFAULT_CHECKPOINT
 
     return DEFAULT_CHECKPOINT.with_name(DEFAULT_CHECKPOINT.name + ".sha256").read_text(encoding="ascii")[:12]
-
-
-def _told(params: dict[str, Any], made: Frames) -> dict[str, Any]:
-    """The answer to a request of a stream; frames go into a file of their own number."""
-    name = None
-    if len(made.weights):
-        name = f"frames{made.first}.npy"
-        _save(params, name, made.weights)
-    return {"weights": name, "first": made.first, "frames": len(made.weights), "heard": made.heard,
-            "ended": made.ended, "level": made.level}
-
-
-def _save(params: dict[str, Any], name: str, array: np.ndarray) -> None:
-    with _writing(params, name) as path:
-        save_array(path, array)
-
-
-@contextmanager
-def _writing(params: dict[str, Any], name: str) -> Iterator[str]:
-    """The path of a result file. Raises LSFError if it cannot be written."""
-    path = protocol.inside(params["folder"], name)
-    try:
-        yield path
-    except OSError as error:
-        raise disk_failure(path, error) from error
-
-
-def _load(params: dict[str, Any], name: str) -> np.ndarray:
-    return np.load(protocol.inside(params["folder"], params[name]), allow_pickle=False)
-
-
-def _mesh(params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """The job's mesh: vertices (V, 3) float64 and triangles (T, 3) int32, checked. Raises MeshError."""
-    vertices = np.ascontiguousarray(_load(params, "vertices"), np.float64)
-    faces = np.ascontiguousarray(_load(params, "faces"), np.int32)
-    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
-        raise MeshError(f"The mesh came as vertices {vertices.shape} and faces {faces.shape}, not (V, 3) and (T, 3).")
-    if not np.isfinite(vertices).all():
-        raise MeshError("The mesh has vertices that are not numbers (NaN or infinite). Clean it up and try again.")
-    if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
-        raise MeshError("The mesh has faces that name vertices it does not have.")
-    return vertices, faces
-
-
-def _guide(params: dict[str, Any]) -> dict[str, Any]:
-    """What the artist says about the face: `landmarks` and `area`, see face.rig."""
-    return {"landmarks": params.get("landmarks"), "area": _load(params, "area") if params.get("area") else None}
-
-
-def _speech_of(params: dict[str, Any]) -> tuple[np.ndarray, float]:
-    """The job's stretch of sound, see `_stretch`, once it is sure that somebody may be heard in it."""
-    audio, speed = _stretch(
-        params["audio"], float(params["offset"]), params.get("duration"), params.get("content_seconds")
-    )
-    check_speech(audio, params.get("audio_name", "The sound"))
-    return audio, speed
-
-
-def _reference_of(sound: dict[str, Any] | None) -> tuple[np.ndarray, int] | None:
-    """The samples and rate of a job's emotion reference, once it is sure that somebody speaks in it."""
-    if sound is None:
-        return None
-    audio, _ = _stretch(
-        sound["audio"], float(sound.get("offset", 0.0)), sound.get("duration"), sound.get("content_seconds")
-    )
-    spoken_frames(audio, sound.get("audio_name", sound["audio"]))
-    return audio, SAMPLE_RATE
-
-
-def _stretch(
-    path: str, offset: float, duration: float | None, content_seconds: float | None
-) -> tuple[np.ndarray, float]:
-    """The stretch of sound that the strip plays: mono samples at 16 kHz, and the strip's speed.
-
-    `offset` (may be negative: the strip is silent first) and `duration` (None: to the end of the file) are seconds of
-    the timeline. A strip played at another speed gives `content_seconds`, the timeline seconds that the whole file
-    takes; speed = file / content. Samples cover the whole duration: where the strip reaches beyond its sound, silence.
-    Raises AudioError.
-    """
-    speed = 1.0
-    if content_seconds or duration is None:
-        whole = load_audio(path)
-        if content_seconds:
-            speed = len(whole) / SAMPLE_RATE / content_seconds
-        if duration is None:
-            duration = len(whole) / SAMPLE_RATE / speed - offset
-    if duration > MAX_SECONDS:
-        raise AudioError(f"The sound is {duration:.0f} s long; at most {MAX_SECONDS:.0f} s go in one take. Split it.")
-    start, length = offset * speed, duration * speed
-    wanted = max(round(length * SAMPLE_RATE), 1)
-    before = min(max(round(-start * SAMPLE_RATE), 0), wanted)
-    audio = np.zeros(wanted, np.float32)
-    if wanted > before:
-        sound = load_audio(path, offset=max(start, 0.0), duration=(wanted - before) / SAMPLE_RATE)[: wanted - before]
-        audio[before : before + len(sound)] = sound
-    return audio, speed
 
 
 def warm_up() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsf_core import animator, protocol, worker
+from lsf_core import animator, protocol, request, worker
 from lsf_core.failures import explain, out_of_gpu_memory
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 3.81 GiB of which 0 is free."
@@ -49,7 +49,7 @@ def full_card(monkeypatch):
 
     monkeypatch.setattr(animator, "load_model", load)
     hum = 0.3 * np.sin(np.arange(16000) * 0.07).astype(np.float32)
-    monkeypatch.setattr(worker, "load_audio", lambda *_, **__: hum)
+    monkeypatch.setattr(request, "load_audio", lambda *_, **__: hum)
     return state
 
 
