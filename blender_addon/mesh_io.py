@@ -303,6 +303,8 @@ def moves(target: bpy.types.Object, names: list[str], scene: bpy.types.Scene, fr
         finally:
             for block in blocks:
                 block.mute = False
+        # What is evaluated here is written back into the shape keys' values: leave those of the artist's own frame.
+        alone.frame_set(scene.frame_current, subframe=scene.frame_subframe)
     finally:
         with contextlib.suppress(ReferenceError):
             bpy.data.scenes.remove(alone)
