@@ -112,14 +112,12 @@ def test_without_a_mesh_animate_is_grey_and_says_why(window: Desktop):
     window.screenshot(PICTURES / "grey.png")
 
 
-def test_a_run_shows_its_progress_and_cancel_stops_it(window: Desktop):
+def test_cancel_stops_a_run(window: Desktop):
     window.tell(SCENE)
     window.tell(WATCH)
     window.press("lsf.animate")
     window.wait_until("addon('job').current")
-    window.wait_until("addon('job').current.fraction > 0.1")
-    window.screenshot(PICTURES / "progress.png")
-    window.press("lsf.cancel")
+    window.press("lsf.cancel")      # at once: with a warm engine and a known mesh a run takes a second
     window.wait_until("not addon('job').busy()")
     state = window.tell("job = addon('job').current\nkeys = bpy.context.scene.lsf.target.data.shape_keys\n"
                         "value = [job.state, keys is None, len(bpy.data.actions)]")
@@ -129,6 +127,7 @@ def test_a_run_shows_its_progress_and_cancel_stops_it(window: Desktop):
 def test_the_next_run_keys_the_face_in_one_undo_step(window: Desktop):
     window.press("lsf.animate")
     window.wait_until("addon('job').busy()")
+    window.screenshot(PICTURES / "progress.png")
     window.wait_until("not addon('job').busy()")
     assert window.tell("job = addon('job').current\nvalue = [job.state, job.error]") == ["DONE", ""]
     count = "keys = bpy.context.scene.lsf.target.data.shape_keys\nvalue = len(keys.key_blocks) if keys else 0"
