@@ -26,13 +26,8 @@ from .network import LSFNetwork
 from .rawtake import RawTake, mixed, to_steps
 from .sampling import gumbel_noise, mean_draw, varied
 from .speech import SAMPLES_PER_FRAME, SpeechEncoder
-from .versions import SHIPPED, checkpoint_path
-from .windows import OVERLAP, WINDOW, OverlapAdd, batches, cut, cut_windows, feature_frames, window_starts
-
-__all__ = ["DEFAULT_CHECKPOINT", "OVERLAP", "WINDOW", "Animator", "cut", "feature_frames", "load_model",
-           "window_starts"]
-
-DEFAULT_CHECKPOINT = SHIPPED
+from .versions import checkpoint_path
+from .windows import WINDOW, OverlapAdd, batches, cut, cut_windows, feature_frames, window_starts
 
 WINDOWS_PER_BATCH = 8        # bounds memory whatever the clip's length
 GRAPH_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
@@ -78,7 +73,7 @@ class Animator:
             for part in (*speech.modules(), *network.modules()):
                 if isinstance(part, (nn.Linear, nn.Conv1d)):
                     part.half()
-        self.graphs = Graphs(self._plain_window) if device.type == "cuda" else None
+        self.graphs = Graphs(self._window) if device.type == "cuda" else None
 
     def animate(self, audio: str | Path | np.ndarray, sample_rate: int | None = None, *,
                 mesh: str | Path | tuple[np.ndarray, Any] | None = None, identity: np.ndarray | None = None,
@@ -231,19 +226,15 @@ class Animator:
         return [sums.clip(number) for number in range(len(sounds))]
 
     def _plain_batch(self, audio: Tensor, identity: Tensor) -> Tensor:
-        """`_plain_window`, on CUDA as a recorded graph where this shape was recorded or is worth it. (B, T, 2, 52), to
-        be used before the next call."""
+        """`_window` of windows that feel as they are heard and take the likeliest codes, on CUDA as a recorded graph
+        where this shape was recorded or is worth it. (B, T, 2, 52), to be used before the next call."""
         if self.graphs is None:
-            return self._plain_window(audio, identity)
+            return self._window(audio, identity)
         count, full = len(audio), audio.shape[1] == WINDOW * SAMPLES_PER_FRAME
         if full:
             missing = next(size for size in GRAPH_BATCHES if size >= count) - count
             audio, identity = (nn.functional.pad(x, (0, 0, 0, missing)) for x in (audio, identity))
         return self.graphs(audio, identity, after=1 if full else SHORT_AGAIN)[:count]
-
-    def _plain_window(self, audio: Tensor, identity: Tensor) -> Tensor:
-        """Deliveries of windows that feel as they are heard and take the likeliest codes."""
-        return self._window(audio, identity)
 
     def _window(self, audio: Tensor, identity: Tensor, feelings: Sequence[Feeling] = (), temperature: float = 0.0,
                 gumbel: Tensor | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from .arkit import ARKIT_NAMES, INDEX
 from .arrays import columns, is_torch, library, like, like_index, to_numpy
 from .errors import LSFError
 from .lips import lip_gap
+from .wholefile import whole_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,18 +184,8 @@ class Motion:
 
 def save_arrays(path: str | os.PathLike[str], arrays: dict[str, NDArray]) -> None:
     """Write an .npz under exactly this name, whole or not at all. Raises LSFError where it cannot be written."""
-    name = os.fspath(path)
-    part = f"{name}.{os.getpid()}.part"  # in the same folder: os.replace is atomic only within a file system
-    try:
-        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(part, name)
-    except OSError as error:
-        raise LSFError(f"Cannot write '{name}' ({error.strerror}). Choose a folder that can be written.") from error
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
+    with whole_file(path) as part, open(part, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _checked(what: str, values: object, shape: tuple[int | None, int]) -> Floats:

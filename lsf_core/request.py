@@ -53,9 +53,7 @@ def guide_of(params: dict[str, Any]) -> dict[str, Any]:
 
 def speech_of(params: dict[str, Any]) -> tuple[np.ndarray, float]:
     """The job's stretch of sound, see `stretch`, once it is sure that somebody may be heard in it."""
-    audio, speed = stretch(
-        params["audio"], float(params["offset"]), params.get("duration"), params.get("content_seconds")
-    )
+    audio, speed = stretch(params, float(params["offset"]))
     check_speech(audio, params.get("audio_name", "The sound"))
     return audio, speed
 
@@ -64,23 +62,20 @@ def reference_of(sound: dict[str, Any] | None) -> tuple[np.ndarray, int] | None:
     """The samples and rate of a job's emotion reference, once it is sure that somebody speaks in it."""
     if sound is None:
         return None
-    audio, _ = stretch(
-        sound["audio"], float(sound.get("offset", 0.0)), sound.get("duration"), sound.get("content_seconds")
-    )
+    audio, _ = stretch(sound, float(sound.get("offset", 0.0)))
     spoken_frames(audio, sound.get("audio_name", sound["audio"]))
     return audio, SAMPLE_RATE
 
 
-def stretch(
-    path: str, offset: float, duration: float | None, content_seconds: float | None
-) -> tuple[np.ndarray, float]:
+def stretch(told: dict[str, Any], offset: float) -> tuple[np.ndarray, float]:
     """The stretch of sound that the strip plays: mono samples at 16 kHz, and the strip's speed.
 
-    `offset` (may be negative: the strip is silent first) and `duration` (None: to the end of the file) are seconds of
-    the timeline. A strip played at another speed gives `content_seconds`, the timeline seconds that the whole file
-    takes; speed = file / content. Samples cover the whole duration: where the strip reaches beyond its sound, silence.
-    Raises AudioError.
+    `offset` (may be negative: the strip is silent first) and what is told as `duration` (None: to the end of the file)
+    are seconds of the timeline. A strip played at another speed gives `content_seconds`, the timeline seconds that the
+    whole file takes; speed = file / content. Samples cover the whole duration: where the strip reaches beyond its
+    sound, silence. Raises AudioError.
     """
+    path, duration, content_seconds = told["audio"], told.get("duration"), told.get("content_seconds")
     speed = 1.0
     if content_seconds or duration is None:
         whole = load_audio(path)

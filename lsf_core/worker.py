@@ -267,8 +267,7 @@ class Worker:
         sound: Any = None
         if params.get("audio"):
             # Silence is no error here: the face rests, and the playhead may be in a pause.
-            sound, speed = stretch(params["audio"], float(params["offset"]), params.get("duration"),
-                                    params.get("content_seconds"))
+            sound, speed = stretch(params, float(params["offset"]))
         elif params.get("microphone") is not None:
             sound = Microphone(str(params["microphone"]))
         try:
@@ -385,9 +384,9 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 
 def _checkpoint_digest() -> str:
     """The first 12 digits of the sha256 that the network's file was checked against."""
-    from .animator import DEFAULT_CHECKPOINT
+    from .versions import SHIPPED
 
-    return DEFAULT_CHECKPOINT.with_name(DEFAULT_CHECKPOINT.name + ".sha256").read_text(encoding="ascii")[:12]
+    return SHIPPED.with_name(SHIPPED.name + ".sha256").read_text(encoding="ascii")[:12]
 
 
 def warm_up() -> None:

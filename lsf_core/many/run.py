@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..feeling import parse_mix
+from ..versions import checkpoint_path
 from .journal import forget, held, recover
 from .manifest import read_manifest
 from .plan import groups, lengths
@@ -84,10 +85,9 @@ def animate_many(manifest: str | os.PathLike[str], folder: str | os.PathLike[str
 
 
 def describe_model(path: str | None) -> str:
-    """Name and contents of a checkpoint, None for the one that ships. Raises ModelError if there is none."""
-    from ..animator import DEFAULT_CHECKPOINT
-
-    where = Path(path) if path else DEFAULT_CHECKPOINT
+    """Name and contents of a checkpoint, by the name of its version or by path, None for the one that ships. Raises
+    ModelError if there is none."""
+    where = checkpoint_path(path)
     try:
         return f"{where.name} {digest(where)}"
     except OSError as error:

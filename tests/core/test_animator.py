@@ -10,7 +10,6 @@ import torch
 from tiny_model import tiny_checkpoint
 
 import lsf_core
-from lsf_core.animator import DEFAULT_CHECKPOINT, OVERLAP, WINDOW, window_starts
 from lsf_core.arkit import ARKIT_NAMES, INDEX
 from lsf_core.audio import load_audio
 from lsf_core.checkpoint import load_checkpoint, save_checkpoint
@@ -19,8 +18,10 @@ from lsf_core.errors import AudioError, Cancelled, LSFError, ModelError
 from lsf_core.feeling import AS_HEARD, Feeling, emotion_shares
 from lsf_core.lips import GAP_ROW, LEAST_OPENING, PRESS_MM, WIDEST_OPENING
 from lsf_core.sampling import gumbel_noise
+from lsf_core.versions import SHIPPED
+from lsf_core.windows import OVERLAP, WINDOW, window_starts
 
-SPEECH = DEFAULT_CHECKPOINT.parent / "demo" / "speech.ogg"
+SPEECH = SHIPPED.parent / "demo" / "speech.ogg"
 NOBODY = np.zeros((1, 32), np.float32)
 
 
@@ -267,11 +268,11 @@ def test_damaged_missing_and_unsigned_checkpoints_are_refused(tmp_path):
     with pytest.raises(ModelError, match="No checkpoint at"):
         load_checkpoint(tmp_path / "none.safetensors")
     bad = tmp_path / "bad.safetensors"
-    bad.write_bytes(DEFAULT_CHECKPOINT.read_bytes()[:-1] + b"!")
+    bad.write_bytes(SHIPPED.read_bytes()[:-1] + b"!")
     with pytest.raises(ModelError, match="cannot be verified"):
         load_checkpoint(bad)
     bad.with_name("bad.safetensors.sha256").write_text(
-        DEFAULT_CHECKPOINT.with_name(DEFAULT_CHECKPOINT.name + ".sha256").read_text())
+        SHIPPED.with_name(SHIPPED.name + ".sha256").read_text())
     with pytest.raises(ModelError, match="damaged or was exchanged"):
         load_checkpoint(bad)
     bad.with_name("bad.safetensors.sha256").write_text("")
@@ -280,7 +281,7 @@ def test_damaged_missing_and_unsigned_checkpoints_are_refused(tmp_path):
 
 
 def test_assets_fit_their_budget():
-    folder = DEFAULT_CHECKPOINT.parent
+    folder = SHIPPED.parent
     total = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     assert total <= 40 * 2**20, f"{total / 2**20:.1f} MiB"
 

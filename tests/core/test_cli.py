@@ -6,16 +6,17 @@ else; the last test asks the checkpoint that ships.
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+from many_lines import manifest, results
 from tiny_model import tiny_checkpoint
 
 from lsf_core import cli
@@ -331,14 +332,7 @@ def test_rig_writes_shapes_in_the_heads_own_vertex_order(tmp_path, capsys):
 # ---------------------------------------------------------------- animate-many
 
 
-def table(path: Path, *lines: str, header: str = "audio,output,fps,seed") -> str:
-    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-    return str(path)
-
-
-def results(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "results.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+table = partial(manifest, header="audio,output,fps,seed")
 
 
 def test_a_table_becomes_a_folder_of_takes_with_one_load_of_the_network(tmp_path, clip, model, monkeypatch):

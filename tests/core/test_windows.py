@@ -11,9 +11,10 @@ import torch
 from tiny_model import tiny_checkpoint
 
 import lsf_core
-from lsf_core.animator import DEFAULT_CHECKPOINT, GRAPH_BATCHES, SHORT_AGAIN
+from lsf_core.animator import GRAPH_BATCHES, SHORT_AGAIN
 from lsf_core.audio import load_audio
 from lsf_core.graphs import Graphs, _Recording
+from lsf_core.versions import SHIPPED
 from lsf_core.windows import OVERLAP, WINDOW, OverlapAdd, batches, cut_windows, window_fades, window_starts
 
 CPU = torch.device("cpu")
@@ -26,7 +27,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def speech():
-    return np.tile(load_audio(DEFAULT_CHECKPOINT.parent / "demo" / "speech.ogg"), 5)
+    return np.tile(load_audio(SHIPPED.parent / "demo" / "speech.ogg"), 5)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_recorded_windows_give_the_same_take_and_are_filled_up_to_few_batch_size
     count = len(window_starts(30 * 50))
     assert count not in GRAPH_BATCHES
     plain = model.raw_take(clip, 16000)
-    monkeypatch.setattr(model, "graphs", Graphs(model._plain_window))
+    monkeypatch.setattr(model, "graphs", Graphs(model._window))
     for _ in range(3):
         taken = model.raw_take(clip, 16000)
         np.testing.assert_allclose(taken.neutral, plain.neutral, atol=1e-4)
@@ -92,7 +93,7 @@ def test_recorded_windows_give_the_same_take_and_are_filled_up_to_few_batch_size
 
 
 def test_a_short_length_is_recorded_only_when_it_comes_often(model, speech, recorded, monkeypatch):
-    monkeypatch.setattr(model, "graphs", Graphs(model._plain_window))
+    monkeypatch.setattr(model, "graphs", Graphs(model._window))
     takes = []
     for _ in range(SHORT_AGAIN):
         takes.append(model.raw_take(speech[: 16000 * 3], 16000).emotional)

@@ -10,9 +10,9 @@ import soundfile as sf
 from tiny_model import tiny_checkpoint
 
 from lsf_core import animator, protocol, worker
-from lsf_core.animator import DEFAULT_CHECKPOINT
 from lsf_core.audio import load_audio
 from lsf_core.rawtake import RawTake
+from lsf_core.versions import SHIPPED
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def engine(tmp_path, monkeypatch):
     """animate(**fields) -> the last event; the network is a tiny one."""
     load, checkpoint = animator.load_model, tiny_checkpoint(tmp_path)
     monkeypatch.setattr(animator, "load_model", lambda path=None, device="auto": load(checkpoint, "cpu"))
-    speech = load_audio(DEFAULT_CHECKPOINT.parent / "demo" / "speech.ogg")
+    speech = load_audio(SHIPPED.parent / "demo" / "speech.ogg")
     sf.write(tmp_path / "line.wav", speech[:24000], 16000)
     # What the strip plays of the other file begins after 1 s of silence.
     sf.write(tmp_path / "other.wav", np.concatenate([np.zeros(16000), speech[24000:56000]]), 16000)

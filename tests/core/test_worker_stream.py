@@ -12,10 +12,10 @@ import soundfile as sf
 from tiny_model import tiny_checkpoint
 
 from lsf_core import animator, protocol, worker
-from lsf_core.animator import DEFAULT_CHECKPOINT
 from lsf_core.audio import load_audio
+from lsf_core.versions import SHIPPED
 
-SPEECH = load_audio(DEFAULT_CHECKPOINT.parent / "demo" / "speech.ogg")[:32_000]
+SPEECH = load_audio(SHIPPED.parent / "demo" / "speech.ogg")[:32_000]
 
 
 class Engine:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from lsf_core.animator import DEFAULT_CHECKPOINT
 from lsf_core.training.corpus import HELD_OUT_ACTORS, HELD_OUT_VOICES
+from lsf_core.versions import SHIPPED
 
-DEMO = DEFAULT_CHECKPOINT.parent / "demo"
+DEMO = SHIPPED.parent / "demo"
 LAYERS = ["--articulation-layers", "1", "3", "--emotion-layers", "2"]
 """Which of the small encoder's layers `train` is to use."""
 
