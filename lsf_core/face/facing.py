@@ -75,11 +75,12 @@ def plane_steps(placed: np.ndarray, goal: np.ndarray, normal: np.ndarray, weight
     ], axis=2)
     gap = (goal - placed) / size
     plane = np.einsum("sni,snik->snk", normal, jac)
-    matrix = np.einsum("sn,snk,snl->skl", w, plane, plane) + 0.1 * np.einsum("sn,snik,snil->skl", w, jac, jac)
-    right = np.einsum("sn,snk,sn->sk", w, plane, np.einsum("sni,sni->sn", normal, gap))
-    right += 0.1 * np.einsum("sn,snik,sni->sk", w, jac, gap)
+    flat, w3 = jac.reshape(len(x), -1, 7), np.repeat(w, 3, axis=1)[..., None]
+    pull, pull3 = (plane * w[..., None]).transpose(0, 2, 1), (flat * w3).transpose(0, 2, 1)
+    matrix = pull @ plane + 0.1 * pull3 @ flat
+    right = pull @ (normal * gap).sum(2)[..., None] + 0.1 * pull3 @ gap.reshape(len(x), -1, 1)
     matrix += 1e-6 * np.eye(7)
-    step = np.linalg.solve(matrix, right[..., None])[..., 0]
+    step = np.linalg.solve(matrix, right)[..., 0]
     turn = Rotation.from_rotvec(np.clip(step[:, :3], -0.4, 0.4)).as_matrix()
     # Closest points pull the model smaller each step; damped, a wrong start cannot shrink to a point.
     return np.exp(np.clip(step[:, 6], -0.1, 0.1)), turn, step[:, 3:6] * size[:, 0], centre

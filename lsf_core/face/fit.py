@@ -82,35 +82,28 @@ def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, guide
     each. `styled`: with the style modes too, which go before the identity's. `trust`,
     `point_share`: see TRUST and POINT_SHARE.
     """
-    skin, modes = prepared.surface, prepared.modes[:, prepared.skin]
+    skin = prepared.surface
     drawn = len(prepared.style) if styled else 0
-    if drawn:
-        modes = np.concatenate([prepared.style[:, prepared.skin], modes])
+    moves = prepared.moves[..., len(prepared.style) - drawn:]
+    k = moves.shape[2]
     rng = np.random.default_rng(4)
     chance = vertex_area(skin) * (0.03 + prepared.weight)
     pick = rng.choice(len(skin.vertices), size=min(count, int((chance > 0).sum())), replace=False,
                       p=chance / chance.sum())
     base, base_normal, weight = skin.vertices[pick], skin.normals[pick], 0.03 + prepared.weight[pick]
-    basis = modes[:, pick]
+    basis = moves[pick].reshape(3 * len(pick), k).astype(np.float64)
     pinned = prepared.local[guide.index]
-    pin_base, pin_basis = skin.vertices[pinned], modes[:, pinned]
+    pin_base, pin_basis = skin.vertices[pinned], moves[pinned].reshape(3 * len(pinned), k).astype(np.float64)
     pin_goal = nearest.start.to_canonical(guide.points)
-    k = len(modes)
     c = np.zeros(k) if shape is None else np.concatenate([shape.style, shape.identity])
     # The search runs in the canonical frame of the start; `pose` is the correction found since.
     pose = Similarity(1.0, np.eye(3), np.zeros(3))
-    score = np.inf
-    for step in range(steps + 1):
-        x = pose.to_mesh(base + np.tensordot(c, basis, axes=(0, 0)) if k else base)
-        n = base_normal @ pose.rotation.T
+    for step in range(steps):
+        model = base + (basis @ c).reshape(-1, 3)
+        x, n = pose.to_mesh(model), base_normal @ pose.rotation.T
         y, m = nearest(x, n)
         gap = np.linalg.norm(x - y, axis=1)
         agree = (n * m).sum(1)
-        if step == steps:
-            face = weight > 0.5
-            cost = (gap / pose.scale + 6.0 * (1.0 - agree))[face]
-            score = float(np.sort(cost)[: int(0.85 * len(cost))].mean() + 8.0 * (1.0 - agree[face].mean()))
-            break
         # From rigid to supple: a wrong pose must be mended by the pose, not painted over by a strange identity.
         t = 1.0 if shape is not None and close else step / max(steps - 1, 1)
         free = 0 if t < 0.3 else min(k, round(k * min(1.0, (t - 0.2) / 0.5) ** 2 + 4 + drawn))
@@ -118,41 +111,59 @@ def fit_shape(nearest: SampleNearest | SurfaceNearest, prepared: Prepared, guide
         sigma = max(2.0, 16.0 * (1.0 - t))
         w = weight * np.clip(agree, 0, 1) ** 2 / (1 + (gap / sigma) ** 2) ** 2
         w *= effective / max(w.sum(), 1e-9)
-        centre = x.mean(0)
-        jac = _jacobian(x, centre, basis[:free], pose)
-        # Point-to-plane, with a weak point-to-point part that keeps flat regions from sliding.
-        plane = np.einsum("ni,nik->nk", m, jac)
-        flat, w3 = jac.reshape(-1, 7 + free), np.repeat(w, 3) * point_share
-        matrix = (plane * w[:, None]).T @ plane + (flat * w3[:, None]).T @ flat
-        right = (plane * w[:, None]).T @ (m * (y - x)).sum(1) + (flat * w3[:, None]).T @ (y - x).reshape(-1)
+        # The equations are set up in the model's own frame, where the modes stand still.
+        centre = model.mean(0)
+        matrix, right = _equations(model - centre, basis[:, :free], pose.to_canonical(y) - model, m @ pose.rotation,
+                                   w * pose.scale**2, point_share)
         matrix[np.arange(7, 7 + free), np.arange(7, 7 + free)] += 1.0
         right[7:] -= c[:free]
         matrix[np.diag_indices(7)] *= 1.0 + 1e-6
         if len(pinned):
-            at = pose.to_mesh(pin_base + np.tensordot(c, pin_basis, axes=(0, 0)) if k else pin_base)
-            pull = _jacobian(at, centre, pin_basis[:free], pose).reshape(-1, 7 + free)
+            at = pin_base + (pin_basis @ c).reshape(-1, 3)
+            pull = np.concatenate([_rigid(at - centre), pin_basis[:, :free]], axis=1) * pose.scale
             matrix += PIN_WEIGHT * pull.T @ pull
-            right += PIN_WEIGHT * pull.T @ (pin_goal - at).reshape(-1)
+            right += PIN_WEIGHT * pull.T @ ((pose.to_canonical(pin_goal) - at) * pose.scale).reshape(-1)
         solution = np.linalg.solve(matrix, right)
         turn = Rotation.from_rotvec(np.clip(solution[:3], -0.3, 0.3)).as_matrix()
         grow = float(np.exp(np.clip(solution[6], -0.1, 0.1)))
         # Turning and growing happen about the centre of the points, which decouples them from the shift.
-        pose = Similarity(pose.scale * grow, turn @ pose.rotation,
-                          grow * turn @ (pose.translation - centre) + centre + solution[3:6])
+        pose = pose.after(Similarity(grow, turn, centre + solution[3:6] - grow * turn @ centre))
         c[:free] = np.clip(c[:free] + solution[7:], -4.0, 4.0)
+    face = weight > 0.5
+    x = pose.to_mesh(base[face] + (basis @ c).reshape(-1, 3)[face])
+    n = base_normal[face] @ pose.rotation.T
+    y, m = nearest(x, n)
+    off = 1.0 - (n * m).sum(1)
+    cost = np.linalg.norm(x - y, axis=1) / pose.scale + 6.0 * off
+    score = float(np.sort(cost)[: int(0.85 * len(cost))].mean() + 8.0 * off.mean())
     return Fit(nearest.start.after(pose), Shape(c[drawn:], c[:drawn]), score)
 
 
-def _jacobian(x: np.ndarray, centre: np.ndarray, moving: np.ndarray, pose: Similarity) -> np.ndarray:
-    """(N,3,7+F): how points x (N,3) move with turn, shift and growth about `centre`, and with the modes moving
-    (F,N,3)."""
-    jac = np.zeros((len(x), 3, 7 + len(moving)))
-    centred = x - centre
-    jac[:, 0, 1], jac[:, 0, 2] = centred[:, 2], -centred[:, 1]
-    jac[:, 1, 0], jac[:, 1, 2] = -centred[:, 2], centred[:, 0]
-    jac[:, 2, 0], jac[:, 2, 1] = centred[:, 1], -centred[:, 0]
+def _rigid(x: np.ndarray) -> np.ndarray:
+    """(3N,7): how points x (N,3) move with turn, shift and growth about the origin."""
+    jac = np.zeros((len(x), 3, 7))
+    jac[:, 0, 1], jac[:, 0, 2] = x[:, 2], -x[:, 1]
+    jac[:, 1, 0], jac[:, 1, 2] = -x[:, 2], x[:, 0]
+    jac[:, 2, 0], jac[:, 2, 1] = x[:, 1], -x[:, 0]
     jac[:, :, 3:6] = np.eye(3)
-    jac[:, :, 6] = centred
-    if len(moving):
-        jac[:, :, 7:] = np.moveaxis(pose.scale * moving @ pose.rotation.T, 0, 2)
-    return jac
+    jac[:, :, 6] = x
+    return jac.reshape(-1, 7)
+
+
+def _equations(x: np.ndarray, basis: np.ndarray, gap: np.ndarray, normal: np.ndarray, weight: np.ndarray,
+               point_share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations (7+F,7+F) and (7+F,) of closing the gaps (N,3) of points x (N,3) about the origin by turn,
+    shift, growth and modes (3N,F), with weights (N,).
+
+    Point-to-plane, with a weak point-to-point part that keeps flat regions from sliding.
+    """
+    free = basis.shape[1]
+    jac = np.empty((len(x), 3, 7 + free))
+    jac[:, :, :7] = _rigid(x).reshape(-1, 3, 7)
+    jac[:, :, 7:] = basis.reshape(len(x), 3, free)
+    plane = np.einsum("ni,nik->nk", normal * np.sqrt(weight)[:, None], jac)
+    jac *= np.sqrt(point_share * weight)[:, None, None]
+    flat = jac.reshape(-1, 7 + free)
+    right = plane.T @ (np.sqrt(weight) * (normal * gap).sum(1))
+    right += flat.T @ (np.sqrt(point_share * weight)[:, None] * gap).reshape(-1)
+    return plane.T @ plane + flat.T @ flat, right

@@ -257,7 +257,10 @@ def split_long(surface: Surface, near: np.ndarray, reach: float, longest: float,
         corner = vertices[open_]
         size = np.linalg.norm(corner[:, [1, 2, 0]] - corner, axis=2).max(1)
         cut = size > longest
-        cut[cut] = tree.query(corner[cut].mean(1))[0] < reach + size[cut]
+        if cut.any():
+            # Nothing beyond the largest reach is looked for: most of a mesh is far from the face.
+            away, _ = tree.query(corner[cut].mean(1), distance_upper_bound=reach + size[cut].max())
+            cut[cut] = away < reach + size[cut]
         if not cut.any():
             break
         done.append(open_[~cut])

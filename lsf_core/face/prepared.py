@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -66,6 +67,12 @@ class Prepared:
                      style_modes(template))
         object.__setattr__(template, "_prepared", result)
         return result
+
+    @cached_property
+    def moves(self) -> np.ndarray:
+        """(S,3,G+K) float32: how styles, then identity modes, move each vertex of the skin, mm."""
+        return np.ascontiguousarray(np.moveaxis(np.concatenate(
+            [self.style[:, self.skin].astype(np.float32), self.modes[:, self.skin]]), 0, 2))
 
     @property
     def modes(self) -> np.ndarray:

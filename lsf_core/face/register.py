@@ -36,8 +36,8 @@ START_STEPS, START_TRUST = 8, 2000.0
 """Of the fit that the non-rigid steps start from; the identity is the earlier one's, which trusts the mesh less."""
 LABEL_EDGE_MM = 2.0
 """Edges near lips and lids are cut to this length where upper is told from lower."""
-SEED_NEAR_MM = 20.0
-"""What is farther from all seeds of the template is no seed: longer than any triangle there."""
+SEED_NEAR_MM, SEED_FAR_MM = 3.0, 8.0
+"""A vertex of the mesh is a seed as near as this to the template's; where a mesh has none so near, as far as that."""
 PIN_WEIGHT = 30.0
 """Weight of a landmark set by hand against a vertex's closest point, in the non-rigid steps."""
 
@@ -141,24 +141,32 @@ def smoothness(surface: Surface) -> csr_matrix:
     return diags(used.astype(float)) - diags(np.where(used, 1 / np.maximum(degree, 1e-12), 0.0)) @ adjacency
 
 
+def short_edged(whole: Surface, prepared: Prepared, placed: np.ndarray) -> tuple[Surface, np.ndarray]:
+    """The mesh with short edges around the lips and lids, and where its vertices come from, as `split_long`: seeds and
+    ways on a coarse mesh are few and crooked."""
+    rims = placed[prepared.local[np.concatenate([*chain(*loop_pairs(prepared.template).values())])]]
+    return split_long(whole, rims, MOUTH_REACH_MM, LABEL_EDGE_MM)
+
+
 def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
                   placed: np.ndarray) -> tuple[np.ndarray, list[str], list[str]]:
-    """Labels (W,2) of the mesh: seeds are its vertices on the template's seeds, spread along the mesh itself.
+    """Labels (n,2) of the mesh: seeds are its vertices on the template's seeds, spread along the mesh itself.
 
-    Also ['lip'] where the mouth is no opening, and warnings.
+    whole: with short edges; skin (n,) bool: its vertices that are skin. Also ['lip'] where the mouth is no opening, and
+    warnings.
     """
     warnings: list[str] = []
     flat = Surface(placed, prepared.surface.triangles, prepared.surface.weld)
-    # Seeds and ways on a coarse mesh are few and crooked, so they are taken on one with short edges.
-    count = len(whole.vertices)
-    rims = placed[prepared.local[np.concatenate([*chain(*loop_pairs(prepared.template).values())])]]
-    whole, origin = split_long(whole, rims, MOUTH_REACH_MM, LABEL_EDGE_MM)
-    around = cKDTree(placed[np.concatenate(list(prepared.seeds.values()))])
-    index = np.flatnonzero(skin[origin])
-    index = index[np.isfinite(around.query(whole.vertices[index], distance_upper_bound=SEED_NEAR_MM)[0])]
+    every = np.concatenate(list(prepared.seeds.values()))
+    ends = placed[flat.edges[np.isin(flat.edges, every).any(1)]]
+    # What is farther from all seeds lies on no triangle with a seed.
+    longest = float(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1).max(initial=0.0))
+    reach = max(SEED_NEAR_MM + longest, SEED_FAR_MM)
+    index = np.flatnonzero(skin)
+    index = index[np.isfinite(cKDTree(placed[every]).query(whole.vertices[index], distance_upper_bound=reach)[0])]
     match = Finder(flat).query(whole.vertices[index], whole.normals[index])
     # Near, or the rim of one coarse lip takes the other's skin for its own.
-    near = np.linalg.norm(match.position - whole.vertices[index], axis=1) < 3.0
+    near = np.linalg.norm(match.position - whole.vertices[index], axis=1) < SEED_NEAR_MM
     near &= (match.normal * whole.normals[index]).sum(1) > 0.5
     tree = cKDTree(np.concatenate([whole.vertices[index], 4.0 * whole.normals[index]], 1))
     seeds, shut = {}, []
@@ -168,7 +176,7 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
         seeds[name] = index[near & (match.interpolate(flat.triangles, flag) > 0.5)]
         if len(seeds[name]) < 3:  # a coarse mesh may have no vertex just there: those nearest
             gap, at = tree.query(np.concatenate([placed[own], 4.0 * flat.normals[own]], 1))
-            seeds[name] = np.unique(index[at[gap < 8.0]])
+            seeds[name] = np.unique(index[at[gap < SEED_FAR_MM]])
         seeds[name] = seeds[name][_beyond_rim(whole.vertices[seeds[name]], placed, prepared, name)]
     for name in ("lip", "lid_left", "lid_right"):
         both = np.intersect1d(seeds[f"{name}_upper"], seeds[f"{name}_lower"])
@@ -179,7 +187,7 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
         elif name == "lip" and opening_ratio(whole, upper, lower) < OPEN_RATIO:
             shut.append(name)
         seeds[f"{name}_upper"], seeds[f"{name}_lower"] = upper, lower
-    return labels_from(whole, seeds)[:count], shut, warnings
+    return labels_from(whole, seeds), shut, warnings
 
 
 def _beyond_rim(points: np.ndarray, placed: np.ndarray, prepared: Prepared, seed: str) -> np.ndarray:
@@ -224,7 +232,10 @@ def refine(result: Registration, report: Progress, steps: int = 12) -> None:
     for step in range(steps):
         report(0.35 + 0.35 * step / steps, "Fitting the face")
         if step in (3, 7):
-            labels, result.shut, result.warnings = target_labels(whole, result.skin, prepared, placed)
+            if step == 3:  # Rims move too little afterwards to cut the mesh anew.
+                cut, origin = short_edged(whole, prepared, placed)
+            labels, result.shut, result.warnings = target_labels(cut, result.skin[origin], prepared, placed)
+            labels = labels[: len(whole.vertices)]
             finder = Finder(whole, labels, samples=40000, allowed=allowed)
         current = Surface(placed, skin.triangles, skin.weld)
         query_labels = prepared.labels if step >= 3 else np.zeros_like(prepared.labels)

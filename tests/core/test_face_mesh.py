@@ -6,7 +6,7 @@ from face_shapes import box, person
 
 from lsf_core.errors import MeshError
 from lsf_core.face import load_mesh, load_template
-from lsf_core.face.correspond import barycentric, pair_label
+from lsf_core.face.correspond import Finder, barycentric, pair_label
 from lsf_core.face.mesh import Surface, check_mesh, split_long, triangulate, unique_edges, weld_map
 
 
@@ -106,6 +106,50 @@ def test_barycentric_is_the_closest_point():
     tried = rng.dirichlet([0.5] * 3, size=4000)
     best = np.min([np.linalg.norm(np.einsum("k,nki->ni", w, corner) - p, axis=1) for w in tried], axis=0)
     assert (found <= best + 1e-9).all()
+
+
+def test_closest_points_of_triangles_that_are_lines_or_points():
+    rng = np.random.default_rng(3)
+    a, b, p = rng.normal(size=(3, 400, 3))
+    c = a + rng.random((400, 1)) * (b - a)
+    b[:100], c[:100], c[100:200] = a[:100], a[:100], b[100:200]
+    weights = barycentric(p, a, b, c)
+    assert weights.min() >= 0
+    np.testing.assert_allclose(weights.sum(1), 1)
+    found = np.linalg.norm((weights[..., None] * np.stack([a, b, c], 1)).sum(1) - p, axis=1)
+    share = np.clip(((p - a) * (b - a)).sum(1) / np.maximum(((b - a) ** 2).sum(1), 1e-12), 0, 1)[:, None]
+    np.testing.assert_allclose(found, np.linalg.norm(a + share * (b - a) - p, axis=1), atol=1e-6)
+
+
+def test_closest_points_on_a_ball():
+    """More points than are compared at a time, on a mesh fine enough to know the answer."""
+    surface = ball(30)
+    points = np.random.default_rng(1).normal(size=(5000, 3))
+    points *= (np.linspace(8.0, 12.0, 5000) / np.linalg.norm(points, axis=1))[:, None]
+    outward = points / np.linalg.norm(points, axis=1, keepdims=True)
+    match = Finder(surface, samples=4000).query(points, outward)
+    np.testing.assert_allclose(match.position, 10.0 * outward, atol=0.15)
+    np.testing.assert_allclose(match.normal, outward, atol=0.05)
+    np.testing.assert_allclose(match.position, match.interpolate(surface.triangles, surface.vertices), atol=1e-9)
+    assert match.label.shape == (5000, 0)
+
+
+def test_a_label_steers_to_its_own_side():
+    """Of two sheets at one place a point gets the one of its label."""
+    line = np.linspace(0.0, 10.0, 12)
+    x, y = (v.ravel() for v in np.meshgrid(line, line, indexing="ij"))
+    sheet = np.stack([x, y, 0 * x], 1)
+    start = (np.arange(11)[:, None] * 12 + np.arange(11)).ravel()
+    quad = np.stack([start, start + 12, start + 13, start + 1], 1)
+    both = np.concatenate([sheet, sheet + np.array([0.0, 0.0, 0.5])])
+    surface = Surface(both, triangulate(np.concatenate([quad, quad + 144])), np.arange(288))
+    labels = np.repeat([[1.0], [-1.0]], 144, axis=0)
+    points = np.random.default_rng(0).uniform(1, 9, size=(50, 3)) * [1, 1, 0] + [0, 0, 0.25]
+    finder = Finder(surface, labels, samples=3000)
+    for side, height in ((1.0, 0.0), (-1.0, 0.5)):
+        match = finder.query(points, np.tile([0.0, 0.0, 1.0], (50, 1)), np.full((50, 1), side), k=12)
+        np.testing.assert_allclose(match.position[:, 2], height, atol=1e-9)
+        np.testing.assert_allclose(match.label, side)
 
 
 def test_template_is_one_skin():
