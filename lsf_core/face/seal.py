@@ -5,6 +5,9 @@ The transferred shapes come close. What is left is seen best from the front: the
 opening and the highest line of everything below it, column by column between its corners. Where the two lines are
 apart that should touch, or past each other that should not be, a smooth field along the rims mends it. No rim has
 to be known: the lines are where the mesh has them, whatever its topology.
+
+At the corners of a mouth no label tells above from below, and lips that meet far inside look open. So what is left of
+an opening between the lips is seen at last, in a depth map from the front, and closed where it is seen.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
+from scipy.spatial import cKDTree
 
 from ..arkit import ARKIT_NAMES, INDEX
 from .mesh import unique_edges
 from .register import Registration
+from .teeth import front_depth
 
 COLUMNS = 48
 PASSES = 3
@@ -30,6 +36,12 @@ SHUT_PASS_MM = 0.15
 """How far shut lips pass each other where they are parted in the neutral: a line is no finer than its columns."""
 LIP_PASS_MM = 0.05
 """How much deeper than in the neutral the lips may pass each other in any shape."""
+SEEN_BEHIND_MM = 2.0
+"""What is seen so far behind the rims is seen through an opening."""
+SEEN_CELL_MM = 0.1
+SEEN_PASSES = 6
+SEEN_REACH = 0.12
+"""Share of the width beyond either corner that is looked at: the corners of a mesh are found to a millimetre or two."""
 FREE = ("mouthRoll", "mouthClose", "tongueOut", "jawOpen", "eye", "brow", "nose")
 """Shapes whose lips are not kept from passing: rolled lips turn inward, the others do not press them together."""
 
@@ -40,7 +52,7 @@ class Slit:
 
     corner (3,) and axes: `across` from corner to corner (unit, `width` mm), `up` (unit). upper and lower: indices
     of the vertices above and below, each with a weight (how surely it is on that side), and edges among them as
-    pairs of places in these lists.
+    pairs of places in these lists. rims: the upper and the lower one as registered, (N,3).
     """
 
     corner: np.ndarray
@@ -53,6 +65,7 @@ class Slit:
     lower_weight: np.ndarray
     upper_edges: np.ndarray
     lower_edges: np.ndarray
+    rims: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def of(cls, rest: np.ndarray, triangles: np.ndarray, label: np.ndarray, loops: tuple[np.ndarray, np.ndarray],
@@ -86,7 +99,7 @@ class Slit:
         (ui, uw, ue), (li, lw, le) = sides
         if len(ue) < 4 or len(le) < 4:
             return None
-        return cls(a, across, up, width, ui, li, uw, lw, ue, le)
+        return cls(a, across, up, width, ui, li, uw, lw, ue, le, loops)
 
     def place(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Share of the way across, and height, of points (...,3)."""
@@ -116,10 +129,31 @@ class Slit:
         return self.line(points[self.upper], self.upper_edges, self.upper_weight, 1.0) \
             - self.line(points[self.lower], self.lower_edges, self.lower_weight, -1.0)
 
-    def field(self, rest: np.ndarray, posed: np.ndarray, lift: np.ndarray, upper: bool, reach: float
-              ) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of one side and the displacements (m,3) that lift its rim by `lift` (COLUMNS,) where it is posed, and
-        fade over `reach` mm of the neutral."""
+    def seen(self, rest: np.ndarray, posed: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the posed surface leaves open in the front view: columns by their share (C,) of the width, and in each
+        the height (C,) mm in which one looks SEEN_BEHIND_MM or more behind the rims, skin above it and below."""
+        frame = np.stack([self.across, self.up, np.cross(self.across, self.up)], axis=1)
+        rims = []
+        for rim, side in zip(self.rims, (self.upper, self.lower), strict=True):
+            near = side[cKDTree(rest[side]).query(rim)[1]]
+            moved = (rim + posed[near] - rest[near] - self.corner) @ frame
+            rims.append(moved[np.argsort(moved[:, 0])])
+        both = np.concatenate(rims)
+        both = both[np.argsort(both[:, 0])]
+        low = np.array([-SEEN_REACH * self.width, both[:, 1].min() - 3.0])
+        high = np.array([(1.0 + SEEN_REACH) * self.width, both[:, 1].max() + 3.0])
+        depth = front_depth((posed - self.corner) @ frame, triangles, low, high, SEEN_CELL_MM)
+        x, y = (low[k] + SEEN_CELL_MM * (np.arange(depth.shape[k]) + 0.5) for k in (0, 1))
+        top, bottom = (np.interp(x, rim[:, 0], rim[:, 1])[:, None] for rim in rims)
+        solid = depth >= (np.interp(x, both[:, 0], both[:, 2]) - SEEN_BEHIND_MM)[:, None]
+        between = np.maximum.accumulate(solid, axis=1) & np.maximum.accumulate(solid[:, ::-1], axis=1)[:, ::-1]
+        near_rims = (y < np.maximum(top, bottom) + 2.0) & (y > np.minimum(top, bottom) - 2.0)
+        return x / self.width, (between & ~solid & near_rims).sum(1) * SEEN_CELL_MM
+
+    def field(self, rest: np.ndarray, posed: np.ndarray, lift: np.ndarray, upper: bool, reach: float,
+              at: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of one side and the displacements (m,3) that lift its rim by `lift` (C,) where it is posed, and fade
+        over `reach` mm of the neutral. `at` (C,): shares of the width that `lift` belongs to, else the COLUMNS."""
         index, weight, edges = (self.upper, self.upper_weight, self.upper_edges) if upper else \
             (self.lower, self.lower_weight, self.lower_edges)
         s, h = self.place(rest[index])
@@ -127,8 +161,9 @@ class Slit:
         rim = np.interp(s, centre, self.line(rest[index], edges, weight, 1.0 if upper else -1.0))
         away = np.clip(1.0 - np.abs(h - rim) / reach, 0.0, 1.0)
         now, _ = self.place(posed[index])
-        fade = away * away * (3.0 - 2.0 * away) * weight * ((now > 0) & (now < 1))
-        return index, (fade * np.interp(now, centre, lift))[:, None] * self.up
+        inside = (now > 0) & (now < 1) if at is None else (now > at[0]) & (now < at[-1])
+        fade = away * away * (3.0 - 2.0 * away) * weight * inside
+        return index, (fade * np.interp(now, centre if at is None else at, lift))[:, None] * self.up
 
 
 def window(corner: float = CORNER) -> np.ndarray:
@@ -169,7 +204,9 @@ def seal(result: Registration, rest: np.ndarray, triangles: np.ndarray, labels: 
     for name in ARKIT_NAMES:
         if not name.startswith(FREE):
             _keep_apart(lips, rest, deltas[INDEX[name]], np.minimum(still, 0.0))  # lips parted there may meet
-    _close_lips(lips, rest, deltas[INDEX["jawOpen"]], deltas[INDEX["mouthClose"]], still)
+    jaw, close = deltas[INDEX["jawOpen"]], deltas[INDEX["mouthClose"]]
+    _close_lips(lips, rest, jaw, close, still)
+    _close_seen(lips, rest, triangles, jaw, close)
 
 
 def _close_lids(slit: Slit, rest: np.ndarray, blink: np.ndarray) -> None:
@@ -194,6 +231,19 @@ def _close_lips(slit: Slit, rest: np.ndarray, jaw: np.ndarray, close: np.ndarray
             return
         for upper, share in ((True, 0.35), (False, -0.65)):
             index, move = slit.field(rest, rest + jaw + close, share * blurred(need, 1), upper, 10.0)
+            close[index] += move
+
+
+def _close_seen(slit: Slit, rest: np.ndarray, triangles: np.ndarray, jaw: np.ndarray, close: np.ndarray) -> None:
+    """Close what is still seen open, corners and all, by as much as is seen and no more."""
+    for _ in range(SEEN_PASSES):
+        at, height = slit.seen(rest, rest + jaw + close, triangles)
+        if height.max() < SEEN_CELL_MM:
+            return
+        steps = max(3, round(0.02 * slit.width / SEEN_CELL_MM))  # as smooth as two of the COLUMNS
+        need = np.minimum(uniform_filter1d(maximum_filter1d(height, 2 * steps), steps), MOST_MM)
+        for upper, share in ((True, -0.35), (False, 0.65)):
+            index, move = slit.field(rest, rest + jaw + close, share * need, upper, 10.0, at)
             close[index] += move
 
 
