@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
@@ -151,12 +152,20 @@ class Finder:
         return triangle, weights, points + away[row, best], normal, label
 
 
-def geodesic(surface: Surface, seeds: np.ndarray, limit: float) -> np.ndarray:
-    """Distance (W,) along edges to the nearest of `seeds` (indices); infinite beyond `limit`."""
+def geodesic(surface: Surface, seeds: np.ndarray, limit: float, starts: np.ndarray | None = None) -> np.ndarray:
+    """Distance (W,) along edges to the nearest of `seeds` (indices); infinite beyond `limit`. `starts` (len(seeds),):
+    distances already gone at the seeds."""
+    count = len(surface.vertices)
     if len(seeds) == 0:
-        return np.full(len(surface.vertices), np.inf)
-    # The graph is symmetric, so `directed` only spares scipy a transposed copy.
-    return dijkstra(surface.edge_graph, directed=True, indices=seeds, min_only=True, limit=limit)
+        return np.full(count, np.inf)
+    graph = surface.edge_graph
+    if starts is None:  # The graph is symmetric, so `directed` only spares scipy a transposed copy.
+        return dijkstra(graph, directed=True, indices=seeds, min_only=True, limit=limit)
+    # One vertex more, joined to every seed by an edge as long as its start; no edge leads back there.
+    joined = csr_matrix((np.concatenate([graph.data, np.maximum(starts, 1e-9)]),
+                         np.concatenate([graph.indices, seeds]), np.append(graph.indptr, graph.nnz + len(seeds))),
+                        shape=(count + 1, count + 1))
+    return dijkstra(joined, directed=True, indices=count, limit=limit)[:count]
 
 
 def pair_label(surface: Surface, upper: np.ndarray, lower: np.ndarray, reach: float) -> np.ndarray:
@@ -165,6 +174,11 @@ def pair_label(surface: Surface, upper: np.ndarray, lower: np.ndarray, reach: fl
     By the difference of the two ways: their ratio would leave the inside of a lip, far from both, without a side.
     """
     up, low = (np.minimum(geodesic(surface, seeds, 2 * reach), 2 * reach) for seeds in (upper, lower))
+    return label_of_ways(up, low, reach)
+
+
+def label_of_ways(up: np.ndarray, low: np.ndarray, reach: float) -> np.ndarray:
+    """Label (W,) of vertices so far (W,) from the upper seeds and the lower ones, at most 2 * `reach` mm."""
     near = np.minimum(up, low)
     fade = np.clip(2.0 * (1.0 - near / reach), 0.0, 1.0)
     return fade * np.clip((low - up) / (SURE_SHARE * reach), -1.0, 1.0)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .correspond import geodesic, pair_label
+from .correspond import geodesic, label_of_ways, pair_label
 from .mesh import Surface, triangulate
 from .style import style_modes
 from .template import Template
@@ -69,6 +69,11 @@ class Prepared:
         return result
 
     @cached_property
+    def lip_ways(self) -> np.ndarray:
+        """(S,2) ways along the skin from the seeds of the upper lip and of the lower one, mm, as in their label."""
+        return lip_ways(self.surface, self.seeds)
+
+    @cached_property
     def moves(self) -> np.ndarray:
         """(S,3,G+K) float32: how styles, then identity modes, move each vertex of the skin, mm."""
         return np.ascontiguousarray(np.moveaxis(np.concatenate(
@@ -117,9 +122,28 @@ def _outer_seeds(surface: Surface, loop: np.ndarray, other: np.ndarray, name: st
     return np.flatnonzero((own >= inner) & (own <= outer) & (across > own + inner) & facing)
 
 
-def labels_from(surface: Surface, seeds: dict[str, np.ndarray]) -> np.ndarray:
-    """(W,2) labels of a surface from its seeds: mouth, and both eyes in one (they are far apart)."""
-    mouth = pair_label(surface, seeds["lip_upper"], seeds["lip_lower"], MOUTH_REACH_MM)
+def lip_ways(surface: Surface, seeds: dict[str, np.ndarray], known: tuple[np.ndarray, np.ndarray] | None = None
+             ) -> np.ndarray:
+    """(W,2) ways along a surface from the seeds of the upper lip and of the lower one, at most 2 * MOUTH_REACH_MM.
+
+    `known`: vertices (n,) whose ways (n,2) are known beforehand; others go on from there.
+    """
+    ways = []
+    for k, side in enumerate(("upper", "lower")):
+        own, starts = seeds[f"lip_{side}"], None
+        if known is not None and len(own):
+            starts = np.concatenate([np.zeros(len(own)), known[1][:, k]])
+            own = np.concatenate([own, known[0]])
+        ways.append(np.minimum(geodesic(surface, own, 2 * MOUTH_REACH_MM, starts), 2 * MOUTH_REACH_MM))
+    return np.stack(ways, axis=1)
+
+
+def labels_from(surface: Surface, seeds: dict[str, np.ndarray],
+                known: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    """(W,2) labels of a surface from its seeds: mouth, and both eyes in one (they are far apart). `known`: ways of the
+    mouth's, as in `lip_ways`."""
+    up, low = lip_ways(surface, seeds, known).T
+    mouth = label_of_ways(up, low, MOUTH_REACH_MM)
     eyes = sum(pair_label(surface, seeds[f"lid_{s}_upper"], seeds[f"lid_{s}_lower"], EYE_REACH_MM)
                for s in ("left", "right"))
     return np.stack([mouth, eyes], axis=1)

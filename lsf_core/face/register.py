@@ -38,6 +38,9 @@ LABEL_EDGE_MM = 2.0
 """Edges near lips and lids are cut to this length where upper is told from lower."""
 SEED_NEAR_MM, SEED_FAR_MM = 3.0, 8.0
 """A vertex of the mesh is a seed as near as this to the template's; where a mesh has none so near, as far as that."""
+FOLD_MM, FOLD_RATIO = 6.0, 1.6
+"""The registration may be off by so much where lips are told apart; on one lip, ways along the skin are so much longer
+than straight ones."""
 PIN_WEIGHT = 30.0
 """Weight of a landmark set by hand against a vertex's closest point, in the non-rigid steps."""
 
@@ -187,7 +190,26 @@ def target_labels(whole: Surface, skin: np.ndarray, prepared: Prepared,
         elif name == "lip" and opening_ratio(whole, upper, lower) < OPEN_RATIO:
             shut.append(name)
         seeds[f"{name}_upper"], seeds[f"{name}_lower"] = upper, lower
-    return labels_from(whole, seeds), shut, warnings
+    # Where a coarse mesh has no seeds, at the corners most of all, its surely matched points know their ways all the
+    # same: the template's, on it.
+    sure = near & (match.interpolate(flat.triangles, _by_other_lip(placed, prepared).astype(float)) < 0.1)
+    known = index[sure], match.interpolate(flat.triangles, prepared.lip_ways)[sure]
+    return labels_from(whole, seeds, known), shut, warnings
+
+
+def _by_other_lip(placed: np.ndarray, prepared: Prepared) -> np.ndarray:
+    """(S,) bool: vertices of the placed template (S,3) where a match may be on the wrong lip: those within FOLD_MM of
+    one that is much farther off along the skin, and those that do not count in fitting."""
+    ways = prepared.lip_ways
+    index = np.flatnonzero(ways.min(1) < MOUTH_REACH_MM)
+    side = ways[index, 1] - ways[index, 0]
+    pairs = cKDTree(placed[index]).query_pairs(FOLD_MM, output_type="ndarray")
+    apart = np.linalg.norm(placed[index[pairs[:, 0]]] - placed[index[pairs[:, 1]]], axis=1)
+    # Along the skin the difference of the ways changes by twice the distance at most.
+    folded = np.abs(side[pairs[:, 0]] - side[pairs[:, 1]]) > FOLD_RATIO * 2.0 * apart + 2.0
+    found = prepared.weight < 0.3
+    found[index[pairs[folded].ravel()]] = True
+    return found
 
 
 def _beyond_rim(points: np.ndarray, placed: np.ndarray, prepared: Prepared, seed: str) -> np.ndarray:

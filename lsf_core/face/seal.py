@@ -39,7 +39,10 @@ LIP_PASS_MM = 0.05
 SEEN_BEHIND_MM = 2.0
 """What is seen so far behind the rims is seen through an opening."""
 SEEN_CELL_MM = 0.1
-SEEN_PASSES = 6
+SEEN_PASSES, SEEN_GAIN = 6, 0.8
+"""Of the mending where it is seen: a pass that leaves more than this share of an opening is taken back."""
+SEEN_TOLD_MM = 0.5
+"""An opening as high as this is told: half of it is hardly visible."""
 SEEN_REACH = 0.12
 """Share of the width beyond either corner that is looked at: the corners of a mesh are found to a millimetre or two."""
 FREE = ("mouthRoll", "mouthClose", "tongueOut", "jawOpen", "eye", "brow", "nose")
@@ -206,7 +209,10 @@ def seal(result: Registration, rest: np.ndarray, triangles: np.ndarray, labels: 
             _keep_apart(lips, rest, deltas[INDEX[name]], np.minimum(still, 0.0))  # lips parted there may meet
     jaw, close = deltas[INDEX["jawOpen"]], deltas[INDEX["mouthClose"]]
     _close_lips(lips, rest, jaw, close, still)
-    _close_seen(lips, rest, triangles, jaw, close)
+    left = _close_seen(lips, rest, triangles, jaw, close)
+    if left > SEEN_TOLD_MM:
+        result.warnings.append(f"With jawOpen and mouthClose the lips stay {left:.1f} mm apart: close them in the "
+                               "shape mouthClose, or give the mesh more edges at the mouth's corners.")
 
 
 def _close_lids(slit: Slit, rest: np.ndarray, blink: np.ndarray) -> None:
@@ -234,17 +240,24 @@ def _close_lips(slit: Slit, rest: np.ndarray, jaw: np.ndarray, close: np.ndarray
             close[index] += move
 
 
-def _close_seen(slit: Slit, rest: np.ndarray, triangles: np.ndarray, jaw: np.ndarray, close: np.ndarray) -> None:
-    """Close what is still seen open, corners and all, by as much as is seen and no more."""
+def _close_seen(slit: Slit, rest: np.ndarray, triangles: np.ndarray, jaw: np.ndarray, close: np.ndarray) -> float:
+    """Close what is still seen open, corners and all, by as much as is seen. Returns the height (mm) that is left."""
+    at, height = slit.seen(rest, rest + jaw + close, triangles)
     for _ in range(SEEN_PASSES):
-        at, height = slit.seen(rest, rest + jaw + close, triangles)
         if height.max() < SEEN_CELL_MM:
-            return
+            break
+        before = close.copy()
         steps = max(3, round(0.02 * slit.width / SEEN_CELL_MM))  # as smooth as two of the COLUMNS
         need = np.minimum(uniform_filter1d(maximum_filter1d(height, 2 * steps), steps), MOST_MM)
         for upper, share in ((True, -0.35), (False, 0.65)):
             index, move = slit.field(rest, rest + jaw + close, share * need, upper, 10.0, at)
             close[index] += move
+        now, left = slit.seen(rest, rest + jaw + close, triangles)
+        if left.sum() > SEEN_GAIN * height.sum():  # what does not close so would only press the lips together elsewhere
+            close[:] = before
+            break
+        at, height = now, left
+    return float(height.max())
 
 
 def _keep_apart(slit: Slit, rest: np.ndarray, delta: np.ndarray, still: np.ndarray) -> None:

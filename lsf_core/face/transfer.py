@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import coo_matrix, csc_matrix, diags
+from scipy.spatial import cKDTree
 
 from ..arkit import INDEX
 from .correspond import Finder
@@ -26,6 +27,14 @@ SMOOTH_MM = 0.7
 UNLIKE_MM = 4.0
 """A vertex that jawOpen would take this far from the mean of its neighbours is half distrusted; on heads of 1,000
 vertices as on dense ones lips differ less from vertex to vertex where both are right."""
+TORN_MM, TORN_SHARE, TORN_RAMP_MM = 6.0, 0.5, 4.0
+"""An edge at the lips that jawOpen lengthens by more than this and this share of its length begins to be torn, and is
+wholly so some millimetres on. Dense meshes have none: skin is not so steep even at the corners."""
+TORN_WEIGHT = 0.2
+"""Pull between neighbours 1 mm apart at torn edges, against 1 of a sure match."""
+TORN_NEAR_MM, TORN_ROUNDS = 10.0, 2
+TORN_TOLD_MM = 2.0
+"""So much of a tear that is left is told."""
 COVER_MM = 6.0
 """A vertex farther than this from the registered template is not covered by it."""
 
@@ -116,18 +125,57 @@ class Carrier:
         cover[cover < 0.004] = 0.0
         # Far from the template (shoulders, the back of long hair) nothing moves.
         self.far = np.clip(distance / 20.0 - 1.0, 0.0, 1.0)
-        self.cover = cover * self._agreement(result, cover)
-        self.solver = factorised(self._system())
+        jaw = prepared.template.expressions[INDEX["jawOpen"], prepared.skin].astype(np.float64) * 1000.0
+        self.cover = cover * self._agreement(jaw, cover)
+        lips = result.vertices[np.concatenate([prepared.template.loops[f"lip_{side}_inner"]
+                                               for side in ("upper", "lower")])]
+        near = cKDTree(lips).query(self.surface.vertices, distance_upper_bound=TORN_NEAR_MM)[0] < TORN_NEAR_MM
+        self.at_lips = np.flatnonzero(near[self.surface.edges].all(1))
+        system = self._system()
+        self.solver = factorised(system)
+        self._share_tears(system, jaw)
+        left = self.torn(self.carry(jaw[None])[0])
+        if left.max(initial=0.0) > TORN_TOLD_MM:
+            result.warnings.append(
+                f"At a corner of the mouth {int((left > 0.0).sum())} edges of the mesh tear when the jaw opens, as its "
+                "faces join both lips there: give it more edges at the corner, or smooth the shape jawOpen there.")
 
-    def _agreement(self, result: Registration, cover: np.ndarray) -> np.ndarray:
+    def torn(self, delta: np.ndarray) -> np.ndarray:
+        """How far (mm) a shape (n,3) lengthens each edge at the lips (`at_lips`) beyond what skin bears."""
+        a, b = self.surface.vertices[self.surface.edges[self.at_lips]].transpose(1, 0, 2)
+        da, db = delta[self.surface.edges[self.at_lips]].transpose(1, 0, 2)
+        length = np.linalg.norm(a - b, axis=1)
+        return np.linalg.norm(a + da - b - db, axis=1) - (1.0 + TORN_SHARE) * length - TORN_MM
+
+    def _share_tears(self, system: csc_matrix, jaw: np.ndarray) -> None:
+        """Where one edge at the lips would take the whole opening of the mouth, its neighbours take their share.
+
+        The corners of a coarse mouth are webs: their faces join the lips where the template has a slit, and no match
+        is right for a vertex that belongs to both.
+        """
+        n, edges = len(self.surface.vertices), self.surface.edges[self.at_lips]
+        length = np.linalg.norm(self.surface.vertices[edges[:, 0]] - self.surface.vertices[edges[:, 1]], axis=1)
+        tear = np.zeros(len(edges))
+        for _ in range(TORN_ROUNDS):
+            new = np.clip(self.torn(self.carry(jaw[None])[0]) / TORN_RAMP_MM, 0.0, 1.0)
+            if not (new > tear).any():
+                return
+            tear = np.maximum(tear, new)
+            worst = np.zeros(n)
+            np.maximum.at(worst, edges.ravel(), np.repeat(tear, 2))
+            pull = TORN_WEIGHT * worst[edges].max(1) / np.maximum(length, 1.0)
+            both = np.concatenate([edges, edges[:, ::-1]])
+            joined = coo_matrix((np.tile(pull, 2), (both[:, 0], both[:, 1])), shape=(n, n)).tocsr()
+            self.solver = factorised((system + diags(np.asarray(joined.sum(1)).ravel()) - joined).tocsc())
+
+    def _agreement(self, jaw: np.ndarray, cover: np.ndarray) -> np.ndarray:
         """(n,) near 0 for a vertex that would move wholly unlike its neighbours in jawOpen: its match is on the wrong
-        lip.
+        lip. jaw (S,3): jawOpen of the template.
 
         At the corners of the mouth no label tells the lips apart, and the normal of a coarse rim may point anywhere.
         """
         e = self.surface.edges
         n = len(self.surface.vertices)
-        jaw = result.prepared.template.expressions[INDEX["jawOpen"], result.prepared.skin].astype(np.float64) * 1000.0
         read = self.match.interpolate(self.template.triangles, jaw)
         length = np.linalg.norm(self.surface.vertices[e[:, 0]] - self.surface.vertices[e[:, 1]], axis=1)
         w = 1.0 / np.maximum(length, 1.0)
