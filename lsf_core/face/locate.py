@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +21,10 @@ GOOD = 1.4
 """Up to this strangeness a fit is taken at once; above it the next way to look is tried too."""
 FAIR = 2.0
 """Above this strangeness the wide and slow ways to look are tried as well."""
+COARSE, FINE = (5, 1200), (10, 4000)
+"""Steps and points of the fits on the mesh itself: of those that are compared, and of the one that is taken."""
+PERSON = ((24, 1200), (10, 4000))
+"""Steps and points of the fits that the identity is read from."""
 LONG = 2.5
 """A body is at least so many times longer than thick."""
 ROUND_REACH_MM, ROUND_EDGE_MM = 10.0, 4.0
@@ -50,10 +53,10 @@ def locate(mesh: Surface, prepared: Prepared, guide: Guide, report: Progress) ->
             + ". Choose the mesh of the head; if it is one, separate hair, hat and clothes, limit the area to the face "
             "or set the landmarks by hand."
         )
-    return replace(best, person=_person(mesh, prepared, guide, best))
+    return best
 
 
-def _person(mesh: Surface, prepared: Prepared, guide: Guide, fit: Fit) -> np.ndarray:
+def find_person(mesh: Surface, prepared: Prepared, guide: Guide, fit: Fit) -> np.ndarray:
     """Identity (K,) that depends little on the mesh: its facets rounded, and without a style.
 
     Without, because a face near the limit of what needs a style must keep its identity on whichever side of it another
@@ -62,8 +65,9 @@ def _person(mesh: Surface, prepared: Prepared, guide: Guide, fit: Fit) -> np.nda
     face = prepared.head(fit.shape)[prepared.skin][prepared.weight > 0.5]
     scale = fit.pose.scale
     smooth, _ = split_long(mesh, fit.pose.to_mesh(face), ROUND_REACH_MM * scale, ROUND_EDGE_MM * scale, rounded=True)
-    shape = Shape(fit.shape.identity)
-    for steps, count in ((12, 1200), (10, 4000)) if fit.shape.style.any() else ((10, 4000),):
+    # From nobody: begun at the shape found, the same face in another mesh may stay in another dip of the misfit.
+    shape = Shape(np.zeros_like(fit.shape.identity))
+    for steps, count in PERSON:
         fit = fit_shape(SurfaceNearest(fit.pose, smooth), prepared, guide, shape=shape, steps=steps, count=count,
                         point_share=ROUND_POINT_SHARE)
         shape = fit.shape
@@ -120,16 +124,18 @@ class Look:
                 continue
             candidates = descend(points[::8], normals[::8], *self.face, starts_at_eyes(first, second, left, right),
                                  keep=2, apart_mm=15.0)
-            fit = self._best(candidates, points, normals, styled=styled)
+            fit = self._near(candidates, points, normals, styled=styled)
             if best is None or fit.strangeness < best.strangeness:
                 best = fit
             if best.strangeness < FAIR:
                 break
-        if best is None or styled or best.strangeness > FAIR:
-            return best
-        # Once more with the whole head in sight: the way there must not decide between two like faces.
-        again = self._best([best.pose], *self._head_at(best.pose), styled=False)
-        return min(best, again, key=lambda fit: fit.strangeness)
+        if best is None:
+            return None
+        if not styled and best.strangeness < FAIR:
+            # Once more with the whole head in sight: the way there must not decide between two like faces.
+            again = self._near([best.pose], *self._head_at(best.pose), styled=False)
+            best = min(best, again, key=lambda fit: fit.strangeness)
+        return self._on_mesh(best.pose, best.shape, styled, *FINE)
 
     def around(self, best: Fit | None) -> Fit | None:
         """Near the best so far, with the face free of its skull, and styles."""
@@ -191,14 +197,18 @@ class Look:
         return points[inside], normals[inside]
 
     def _best(self, starts: list[Similarity], points: np.ndarray, normals: np.ndarray, *, styled: bool) -> Fit:
-        """Fit the shape from each start on samples, the best two of them and at last one on the mesh itself."""
+        """The fit of the shape from the best of the starts."""
+        good = self._near(starts, points, normals, styled=styled)
+        return self._on_mesh(good.pose, good.shape, styled, *FINE)
+
+    def _near(self, starts: list[Similarity], points: np.ndarray, normals: np.ndarray, *, styled: bool) -> Fit:
+        """Fit the shape from each start on samples, the best three of them on the mesh itself; near the best fit."""
         begins = self._begins() if styled else [None]
         rough = [fit_shape(SampleNearest(start, points, normals), self.prepared, self.guide, shape=begin, styled=styled,
                            close=False, steps=20, count=500) for start in starts for begin in begins]
         rough.sort(key=lambda fit: fit.strangeness)
-        good = min((self._on_mesh(fit.pose, fit.shape, styled, 5, 1200) for fit in rough[:3]),
+        return min((self._on_mesh(fit.pose, fit.shape, styled, *COARSE) for fit in rough[:3]),
                    key=lambda fit: fit.strangeness)
-        return self._on_mesh(good.pose, good.shape, styled, 10, 4000)
 
     def _begins(self) -> list[Shape | None]:
         """Styles to begin with: in a long or a short face every feature lies nearest to another one of the mean

@@ -6,7 +6,8 @@ similarity that `facing` finds, so no step depends on its unit, axes or topology
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -18,7 +19,7 @@ from .correspond import Finder, opening_ratio
 from .facing import Similarity
 from .fit import Fit, SurfaceNearest, fit_shape, vertex_area
 from .guide import Guide
-from .locate import Progress, locate
+from .locate import Progress, find_person, locate
 from .mesh import Surface, split_long
 from .prepared import MOUTH_REACH_MM, Prepared, labels_from, loop_pairs
 from .template import Template
@@ -98,19 +99,28 @@ def register(vertices: np.ndarray, triangles: np.ndarray, template: Template, *,
             >= 0.5 * np.bincount(mesh.weld, minlength=len(mesh.vertices))
     seen = mesh if inside.all() else Surface(mesh.vertices, mesh.triangles[inside[mesh.triangles].all(1)], mesh.weld)
     fit = locate(seen, prepared, guide, report)
-    start = fit
-    if fine:  # Where skin is smooth only the statistics keep points from sliding, so here they follow the mesh closely.
+    if not fine:
+        return _begun(mesh, prepared, guide, replace(fit, person=find_person(seen, prepared, guide, fit)), fit)
+    # Nothing below needs to know who it is, so that is found meanwhile.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        person = pool.submit(find_person, seen, prepared, guide, fit)
+        # Where skin is smooth only the statistics keep points from sliding, so here they follow the mesh closely.
         start = fit_shape(SurfaceNearest(fit.pose, seen), prepared, guide, shape=fit.shape,
                           styled=bool(fit.shape.style.any()), steps=START_STEPS, count=3000, trust=START_TRUST)
+        result = _begun(mesh, prepared, guide, fit, start)
+        report(0.35, "Fitting the face")
+        result.skin = skin_components(result.whole, prepared, result.fitted) & inside
+        refine(result, report)
+        result.fit = replace(fit, person=person.result())
+    return result
+
+
+def _begun(mesh: Surface, prepared: Prepared, guide: Guide, fit: Fit, start: Fit) -> Registration:
+    """The registration that the non-rigid steps begin with, from the statistical fit `start`."""
     whole = Surface(start.pose.to_canonical(mesh.vertices), mesh.triangles, mesh.weld)
     fitted = prepared.head(start.shape)
-    result = Registration(prepared, fit, start.pose, fitted, fitted.copy(), whole, np.ones(len(whole.vertices), bool),
-                          np.zeros((len(whole.vertices), 2)), fit.misfit, guide)
-    if fine:
-        report(0.35, "Fitting the face")
-        result.skin = skin_components(whole, prepared, fitted) & inside
-        refine(result, report)
-    return result
+    return Registration(prepared, fit, start.pose, fitted, fitted.copy(), whole, np.ones(len(whole.vertices), bool),
+                        np.zeros((len(whole.vertices), 2)), fit.misfit, guide)
 
 
 # -- the fine shape ------------------------------------------------------------------------------------------------
