@@ -1,4 +1,4 @@
-"""Contacts of one face: lids meet in a blink, lips meet when mouthClose counters jawOpen, lids stay off the eyeball.
+"""Contacts of one face: lids meet in a blink, lips meet when mouthClose counters jawOpen.
 
 Transferred shapes come close to this; a face differs from the template, so a residual of a few tenths of a millimetre
 to a few millimetres stays. It is measured between the rims of the opening and removed by a smooth field near the rims.
@@ -6,23 +6,16 @@ to a few millimetres stays. It is measured between the rims of the opening and r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ..arkit import INDEX
 from .correspond import geodesic
 from .mesh import Surface
 from .prepared import loop_pairs
 from .register import Registration
-from .sphere import fit_sphere
 
 LIP_REACH_MM = 14.0
 LID_REACH_MM = 9.0
-MOST_SAGITTA_MM = 1.6
-"""The faces of a coarse lid may cut so deep below its vertices; measured on heads of 1,000 to 2,000 vertices."""
-FAR_MM = 5.0
 LID_OVERLAP_MM = 0.4
 """How far the upper lid passes the lower in a blink: covers what the registration is off at the rims."""
 
@@ -92,63 +85,3 @@ def correct_template(result: Registration, deltas: np.ndarray) -> np.ndarray:
         deltas[blink] += meet(surface, rest, rest + deltas[blink], *pairs[f"lid_{side}"],
                               keep_rest=False, upper_share=0.8, reach=LID_REACH_MM, overlap=LID_OVERLAP_MM)
     return deltas
-
-
-@dataclass
-class Ball:
-    """An eyeball by its radius in every direction: a cornea bulges, a drawn eye is no sphere. Lengths in mm."""
-
-    centre: np.ndarray
-    radius: np.ndarray  # (m,) of its vertices
-    tree: cKDTree  # of their directions
-
-    @classmethod
-    def of(cls, points: np.ndarray) -> Ball:
-        """Of the vertices (m,3) of an eye, all layers."""
-        centre, _, _ = fit_sphere(points)
-        out = points - centre
-        radius = np.linalg.norm(out, axis=1)
-        return cls(centre, radius, cKDTree(out / np.maximum(radius, 1e-9)[:, None]))
-
-    def depth(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far points (n,3) lie outside the ball (n,), negative inside, and the directions (n,3) outward."""
-        out = points - self.centre
-        distance = np.linalg.norm(out, axis=1)
-        direction = out / np.maximum(distance, 1e-9)[:, None]
-        apart, near = self.tree.query(direction, k=min(6, len(self.radius)))
-        # The highest of the near vertices, those much farther in direction left out.
-        surface = np.where(apart < 1.6 * apart[:, :1] + 0.05, self.radius[near], 0.0).max(1)
-        return distance - surface, direction
-
-
-def clear_eyeball(rest: np.ndarray, deltas: np.ndarray, edges: np.ndarray, ball: Ball, margin: float = 0.25) -> None:
-    """Push lid vertices out of an eyeball, in place, at weights 0.5 and 1 of each shape.
-
-    rest (n,3), deltas (52,n,3), edges (E,2) of the surface: a coarse lid is lifted more, or its faces would cut the
-    ball. A vertex that rests inside the ball by itself keeps its own depth: the neutral is never judged. One that
-    moves FAR_MM over the ball is lifted as its faces need, however low it rests.
-    """
-    reach = float(ball.radius.max()) + 10.0
-    lids = np.linalg.norm(rest - ball.centre, axis=1) < reach
-    index = np.flatnonzero(lids)
-    if len(index) == 0:
-        return
-    length = np.linalg.norm(rest[edges[:, 0]] - rest[edges[:, 1]], axis=1)
-    count = np.maximum(np.bincount(edges.ravel(), minlength=len(rest)), 1)
-    mean = np.bincount(edges.ravel(), np.repeat(length, 2), minlength=len(rest)) / count
-    sagitta = mean[index] ** 2 / (6.0 * np.median(ball.radius))
-    still = ball.depth(rest[index])[0]
-    floor = np.minimum(still, margin + np.minimum(sagitta, MOST_SAGITTA_MM / 2))
-    above = np.where(still > 0.0, margin + np.minimum(sagitta, MOST_SAGITTA_MM), floor)
-    for delta in deltas:
-        length = np.linalg.norm(delta[index], axis=1)
-        moving = length > 1e-3
-        if not moving.any():
-            continue
-        use, share = index[moving], np.clip(length[moving] / FAR_MM, 0.0, 1.0)
-        low = floor[moving] + share * np.maximum(above[moving] - floor[moving], 0.0)
-        for weight in (1.0, 0.5):
-            depth, outward = ball.depth(rest[use] + weight * delta[use])
-            push = np.maximum((low if weight == 1.0 else np.minimum(low, 0.05)) - depth, 0.0)
-            push[rest[use, 2] < ball.centre[2] - 2.0] = 0.0
-            delta[use] += (push / weight)[:, None] * outward

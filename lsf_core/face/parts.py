@@ -18,6 +18,12 @@ from .sphere import fit_sphere
 MOUTH_MM = 12.0
 """A part whose vertices lie, in the median, this near the template's teeth or tongue is part of the mouth."""
 
+EYE_POINTS, EYE_SIZES, EYE_SHELL = 6, (0.5, 2.0), 1.15
+"""Of eyes: vertices that a ball needs, its size over the template's, how far a cornea rises over the white."""
+
+RIM_MM = 2.5
+"""A part whose vertices lie, in the median, this near the rims of the lids is none of the eye."""
+
 RIDE_MM = 5.0
 """Parts that lie nearer to the skin than this, such as brows and stubble, bend with it; others are stiff."""
 
@@ -65,35 +71,77 @@ def find_parts(result: Registration) -> list[Part]:
     teeth = {n: template_part(result, n) for n in ("teeth_upper", "teeth_lower", "tongue")}
     inside = np.concatenate(list(teeth.values()))
     mouth_tree = cKDTree(result.vertices[inside]) if len(inside) else None
-    eyes = {side: eye_centre(result, side) for side in ("left", "right")}
     lids = {side: np.concatenate([result.prepared.template.loops[f"lid_{v}_{side}"] for v in ("upper", "lower")])
             for side in ("left", "right")}
     lip_front = result.vertices[result.prepared.template.loops["lip_upper_inner"]][:, 2].max()
-    used = np.zeros(len(whole.vertices), bool)
-    used[whole.triangles.ravel()] = True
+    rims = np.concatenate([result.vertices[lids["left"]], result.vertices[lids["right"]]])
+    pieces = _pieces(result)
+    centres = _eyes(result, pieces, rims)
     found = []
-    order = np.argsort(whole.component, kind="stable")
-    bounds = np.flatnonzero(np.diff(whole.component[order])) + 1
-    for vertices in np.split(order, bounds):
-        if result.skin[vertices].any() or not used[vertices[0]]:
-            continue
+    for k, vertices in enumerate(pieces):
         points = whole.vertices[vertices]
-        kind, centre = "loose", points.mean(0)
-        for side, (middle, _) in eyes.items():
-            if len(points) < 12:
-                continue
-            ball, radius, error = fit_sphere(points)
-            if np.linalg.norm(ball - middle) < 9 and 7 < radius < 20 and error < 0.12 * radius:
-                kind, centre = f"eye_{side}", ball
+        kind, centre = centres.get(k, ("loose", points.mean(0)))
         if kind == "loose" and mouth_tree is not None and points[:, 2].mean() < lip_front \
                 and np.median(mouth_tree.query(points)[0]) < MOUTH_MM:
             kind = "mouth"
-        if kind == "loose":
-            rims = np.concatenate([result.vertices[lids["left"]], result.vertices[lids["right"]]])
-            if cKDTree(rims).query(points)[0].max() < 16:
-                kind = "lash"
+        if kind == "loose" and cKDTree(rims).query(points)[0].max() < 16:
+            kind = "lash"
         found.append(Part(kind, vertices, centre))
     return found
+
+
+def _pieces(result: Registration) -> list[np.ndarray]:
+    """Vertex indices of each connected part of the mesh that is not skin."""
+    whole = result.whole
+    used = np.zeros(len(whole.vertices), bool)
+    used[whole.triangles.ravel()] = True
+    order = np.argsort(whole.component, kind="stable")
+    bounds = np.flatnonzero(np.diff(whole.component[order])) + 1
+    return [p for p in np.split(order, bounds) if used[p[0]] and not result.skin[p].any()]
+
+
+def _eyes(result: Registration, pieces: list[np.ndarray], rims: np.ndarray) -> dict[int, tuple[str, np.ndarray]]:
+    """Which pieces belong to an eye: its kind and the centre about which it turns; rims (n,3) of the lids.
+
+    White, cornea, iris and pupil may be pieces of their own and turn about one centre, that of the largest ball: the
+    fit to a cornea alone, or to a half-ball's iris, has another.
+    """
+    found: dict[int, tuple[str, np.ndarray]] = {}
+    clouds = {k: result.whole.vertices[piece] for k, piece in enumerate(pieces)}
+    for side in ("left", "right"):
+        middle, expected = eye_centre(result, side)
+        near = {k: p for k, p in clouds.items() if k not in found
+                and np.linalg.norm(p - middle, axis=1).max() < EYE_SIZES[1] * expected + max(9.0, 0.5 * expected)}
+        balls = []
+        for k, points in near.items():
+            if len(points) < EYE_POINTS:
+                continue
+            ball, radius, error = fit_sphere(points)
+            spread = np.linalg.svd(points - points.mean(0), compute_uv=False) / np.sqrt(len(points))
+            fits = EYE_SIZES[0] < radius / expected < EYE_SIZES[1] and error < 0.12 * radius
+            if fits and spread[1] > 0.2 * radius and np.linalg.norm(ball - middle) < max(9.0, 0.5 * expected):
+                balls.append((float(np.ptp(points, axis=0).max()), len(points), k, ball, radius))
+        if not balls:
+            continue
+        _, _, _, centre, radius = max(balls, key=lambda ball: ball[:2])
+        for k, points in near.items():
+            inside = np.linalg.norm(points - centre, axis=1).max() < EYE_SHELL * radius
+            # What lies along the rims, such as a line of tears, goes with the lids.
+            along = np.median(cKDTree(rims).query(points)[0]) < RIM_MM
+            if any(ball[2] == k for ball in balls) or (inside and not along):
+                found[k] = (f"eye_{side}", centre)
+    return found
+
+
+def eye_turns(result: Registration, side: str) -> dict[int, np.ndarray]:
+    """Rotation (3,3) of an eye in each of its eyeLook shapes, by the shape's place in ARKIT_NAMES."""
+    index = template_part(result, f"eye_{side}")
+    if len(index) < 8:
+        return {}
+    rest = result.prepared.vertices[index]
+    moves = 1000.0 * result.prepared.template.expressions[:, index]
+    return {k: rigid(rest, rest + moves[k])[0] for k, name in enumerate(ARKIT_NAMES)
+            if name.startswith("eyeLook") and name.endswith(side.capitalize())}
 
 
 def part_deltas(result: Registration, parts: list[Part], skin_index: np.ndarray, skin_deltas: np.ndarray,
@@ -135,17 +183,8 @@ def _stiff(points: np.ndarray, ride: np.ndarray, distance: np.ndarray) -> np.nda
 
 
 def _eye_deltas(result: Registration, part: Part, points: np.ndarray) -> np.ndarray:
-    side = part.kind[4:]
-    index = template_part(result, part.kind)
     deltas = np.zeros((len(ARKIT_NAMES), len(points), 3))
-    if len(index) < 8:
-        return deltas
-    rest = result.prepared.vertices[index]
-    for k, name in enumerate(ARKIT_NAMES):
-        if not (name.startswith("eyeLook") and name.endswith(side.capitalize())):
-            continue
-        moved = rest + 1000.0 * result.prepared.template.expressions[k, index]
-        turn, _ = rigid(rest, moved)
+    for k, turn in eye_turns(result, part.kind[4:]).items():
         deltas[k] = (points - part.centre) @ (turn - np.eye(3)).T
     return deltas
 

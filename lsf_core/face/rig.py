@@ -10,8 +10,9 @@ import numpy as np
 
 from ..arkit import ARKIT_NAMES, IDENTITY_DIM, INDEX
 from .confidence import doubts, landmark_confidence
-from .contacts import Ball, clear_eyeball, correct_template
+from .contacts import correct_template
 from .guide import check_guide
+from .lids import Lids
 from .locate import Progress
 from .mesh import check_mesh
 from .parts import Part, find_parts, part_deltas
@@ -23,6 +24,10 @@ from .transfer import Carrier, skin_deltas
 
 IDENTITY_LIMIT = 3.0
 """Whitened identity coefficients are clipped to this: beyond it the network has seen nobody."""
+
+
+SHOWN = 0.05
+"""More of an eye than this share of what is seen of it in the neutral, seen in a blink, is told."""
 
 
 @dataclass
@@ -143,15 +148,23 @@ def expression_deltas(result: Registration, report: Progress, *, contacts: bool 
 
 def _settle_contacts(result: Registration, carrier: Carrier, parts: list[Part], skin: np.ndarray) -> None:
     """Lids and lips on the mesh itself, in place on skin (52,n,3): lids out of the eyeball before and after they
-    meet."""
+    meet. An eye that stays visible is told in the registration's warnings."""
     surface = carrier.surface
-    balls = [Ball.of(result.whole.vertices[np.concatenate([p.vertices for p in parts if p.kind == kind])])
-             for kind in ("eye_left", "eye_right") if any(p.kind == kind for p in parts)]
-    for ball in balls:
-        clear_eyeball(surface.vertices, skin, surface.edges, ball)
+    found = {side: Lids.of(result, parts, side, surface) for side in ("left", "right")}
+    lids = {side: lid for side, lid in found.items() if lid is not None}
+    for lid in lids.values():
+        lid.clear(skin)
     seal(result, surface.vertices, surface.triangles, result.labels[carrier.index], skin)
-    for ball in balls:
-        clear_eyeball(surface.vertices, skin, surface.edges, ball)
+    for side, lid in lids.items():
+        lid.clear(skin, [INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]])
+        loops = result.prepared.template.loops
+        rims = result.vertices[np.concatenate([loops[f"lid_upper_{side}"], loops[f"lid_lower_{side}"]])]
+        shown = lid.shown(skin[INDEX[f"eyeBlink{side.capitalize()}"]], rims)
+        if shown > SHOWN:
+            result.warnings.append(
+                f"In a blink {shown:.0%} of what is seen of the {side} eye stays visible: its lids have too few "
+                "vertices to close over the eyeball. Give them an edge loop or two between brow and rim, or subdivide "
+                "them, and rig again.")
 
 
 def _jaw_scale(result: Registration, on_template: np.ndarray) -> float:
