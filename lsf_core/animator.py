@@ -261,6 +261,7 @@ class Animator:
                 latents.append(prior.quantise(latent, temperature, gumbel.repeat(2, 1, 1, 1)))
                 latents.append(mean_draw(prior, latent, temperature))
             parts = [part for made in latents for part in prior.decode(made).float().split(len(identity))]
+            parts = network.clear(parts, features)
         return torch.stack(parts, 2)
 
     def _precision(self) -> AbstractContextManager[Any]:

@@ -227,7 +227,8 @@ class Stream:
             if self._shares is not None:
                 asked["mix"] = torch.from_numpy(self._shares)[None].to(device)
             latent = network.deliveries(features, self._identity, **asked).float()
-            return network.prior.decode(network.prior.quantise(latent)).float().cpu().numpy()
+            made = network.prior.decode(network.prior.quantise(latent)).float()
+            return torch.cat(network.clear(made.split(1), features)).cpu().numpy()
 
     def _speech_ahead(self) -> bool:
         """Whether somebody begins to speak within the look-ahead."""

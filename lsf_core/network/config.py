@@ -45,6 +45,7 @@ class LSFConfig:
     fusion_tokens: int = 4
     dropout: float = 0.1
     articulation_basis: int = 0            # principal components of the features that the mouth hears; 0: all
+    linear_components: int = 0             # of the features that a second, linear opinion on the mouth hears; 0: none
     emotion_dropout: float = 0.3           # of the emotion features: few actors, easily learned by heart
     emotion_smoothing: int = 101           # frames, odd: 2 s; feelings are slow, and one syllable alone misleads
     use_emotion: bool = True

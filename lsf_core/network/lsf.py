@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from ..speech import SpeechFeatures
 from .blocks import TemporalConv, moving_mean, sinusoids
 from .config import LSFConfig
 from .hifb import HIFBLayer
+from .mouth import LinearMouth
 from .prior import MotionPrior
 
 
@@ -97,6 +99,8 @@ class LSFNetwork(nn.Module):
         self.config = c = config
         self.prior = prior
         self.articulation = Stream(c.articulation_dim, c.width, articulation_parts, basis=c.articulation_basis)
+        self.mouth = (LinearMouth(c.articulation_dim, c.linear_components, articulation_parts)
+                      if c.linear_components else None)
         self.emotion = Stream(c.emotion_dim, c.width, emotion_parts, c.emotion_dropout)
         self.neutral = nn.Parameter(torch.zeros(c.width))
         self.anchors = nn.Parameter(torch.randn(len(EMOTIONS), c.width) * 0.02)
@@ -133,6 +137,14 @@ class LSFNetwork(nn.Module):
         feel = torch.arange(2 * len(motion), device=motion.device) >= len(motion)
         return self._fused(motion.repeat(2, 1, 1), emotion.repeat(2, 1, 1), identity.repeat(2, 1), None, feel,
                            None if mix is None else mix.repeat(2, 1))
+
+    def clear(self, deliveries: Sequence[Tensor], features: SpeechFeatures) -> list[Tensor]:
+        """Deliveries (B, T, D) as decoded, of which the first is the words said neutrally, with the mouths that the
+        linear opinion makes of them (mouth.py). What a feeling adds to the words stays."""
+        if self.mouth is None:
+            return list(deliveries)
+        change = self.mouth.change(deliveries[0], features.articulation)
+        return [delivery + change for delivery in deliveries]
 
     def _fused(self, motion: Tensor, emotion: Tensor, identity: Tensor, mask: Tensor | None, feel: bool | Tensor,
                mix: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +25,16 @@ from ..arkit import EMOTIONS, INDEX
 from ..device import pick_device
 from ..edits import DEFAULT
 from ..network import LSFConfig, LSFNetwork, LSFOutput, MotionPrior, PriorConfig
+from ..network.mouth import LinearMouth
 from ..network.prior import PriorOutput
 from ..speech import SpeechEncoder, SpeechFeatures
-from .cli import ENCODER_LAYERS, open_encoder, prepare
-from .corpus import is_held_out, make_takes, read_speech
+from .cli import BASIS, ENCODER_LAYERS, open_encoder, prepare
+from .corpus import Take, is_held_out, make_takes, read_speech
 from .evaluate import clips, write_motion
+from .heard import fit
 from .loop import LoopConfig
 from .losses import LossWeights, MotionLoss, face_basis, target_of
-from .stages import train_lsf, train_prior
+from .stages import fit_basis, train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
 UPPER = ("browInnerUp", "browDownLeft", "browDownRight", "eyeBlinkLeft", "eyeBlinkRight")
@@ -95,8 +98,8 @@ class PaperNetwork(LSFNetwork):
 
     def __init__(self, config: LSFConfig, prior: MotionPrior, articulation_parts: int = 2,
                  emotion_parts: int = 2) -> None:
-        super().__init__(replace(config, emotion_to_decoder=False, emotion_smoothing=51), prior, articulation_parts,
-                         emotion_parts)
+        super().__init__(replace(config, emotion_to_decoder=False, emotion_smoothing=51, articulation_basis=0),
+                         prior, articulation_parts, emotion_parts)
         self.articulation = InstanceNormed(self.articulation)  # type: ignore[assignment]
         self.emotion = InstanceNormed(self.emotion)  # type: ignore[assignment]
 
@@ -114,11 +117,12 @@ class PaperNetwork(LSFNetwork):
 class Variant:
     """A network to train. changes: of LSFConfig; layers: of the encoder, (articulation, emotion)."""
 
-    changes: tuple[tuple[str, bool], ...] = ()
+    changes: tuple[tuple[str, bool | int], ...] = ()
     prior: type[MotionPrior] = MotionPrior
     network: type[LSFNetwork] = LSFNetwork
     layers: tuple[tuple[int, ...], tuple[int, ...]] = ENCODER_LAYERS
     tune_decoder: bool = True
+    linear: bool = True         # the linear opinion on the mouth, where the encoder's layers are those it was fitted to
 
 
 VARIANTS = {
@@ -127,6 +131,8 @@ VARIANTS = {
     "no identity": Variant((("use_identity", False),)),
     "concatenation for HIFB": Variant((("use_fusion", False),)),
     "emotion by tokens alone": Variant((("emotion_to_decoder", False),)),
+    "no linear opinion": Variant(linear=False),
+    "all features for the mouth": Variant((("articulation_basis", 0),)),
     "no motion prior": Variant(prior=Unquantised),
     "frozen decoder": Variant(tune_decoder=False),
     "paper's literal choices": Variant(prior=PaperPrior, network=PaperNetwork, tune_decoder=False),
@@ -139,9 +145,11 @@ def train_variant(variant: Variant, prior: MotionPrior, speech: SpeechEncoder, d
                   steps: int, batch: int, lengths: tuple[int, ...], folder: Path) -> LSFNetwork:
     """Stage 2 of one variant on a trained prior, whose state is changed where the decoder is tuned."""
     device = loss.basis.device
-    config = replace(LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim),
-                     **dict(variant.changes))
+    sizes: dict[str, Any] = {"articulation_basis": BASIS, **dict(variant.changes)}
+    config = LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim, **sizes)
     network = variant.network(config, prior, *map(len, variant.layers)).to(device)
+    if config.articulation_basis and not isinstance(network, PaperNetwork):
+        fit_basis(network, speech, data)
     train_lsf(network, speech, data, loss, LoopConfig(steps, log_every=max(1, steps // 5)), folder / "lsf.pt", batch,
               lengths, tune_decoder=variant.tune_decoder)
     return network
@@ -202,7 +210,12 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     device = pick_device(args.device)
     torch.set_float32_matmul_precision("high")
-    data, _ = prepare(args.data, args.passes, 0, device)
+
+    def listen(takes: list[Take]) -> tuple[SpeechEncoder, LinearMouth]:
+        speech = open_encoder(args.encoder, *ENCODER_LAYERS, device)
+        return speech, fit(takes, speech, device)
+
+    data, _, mouth = prepare(args.data, args.passes, 0, device, listen=listen)
     unheard = [u for u in read_speech(args.data) if is_held_out(u)]
     held_out = WindowSampler(list(make_takes(unheard, 1, 1, 1)), device)
     loss = MotionLoss(face_basis(), LossWeights()).to(device)
@@ -223,6 +236,8 @@ def main(argv: list[str] | None = None) -> int:
         begin = time.monotonic()
         network = train_variant(variant, prior, speech, data, loss, args.steps, args.batch, tuple(args.lengths),
                                 folder)
+        if variant.linear and variant.layers == ENCODER_LAYERS:
+            network.mouth = mouth
         shipped = sum(p.numel() for n, p in network.named_parameters() if not n.startswith("prior.encoder"))
         table[name] = {"parameters": shipped, "trained_s": round(time.monotonic() - begin, 1),
                        **held_out_errors(network, speech, held_out, loss),

@@ -52,5 +52,5 @@ def _take(clip: Path, rate: float, rng: np.random.Generator) -> Take:
     track = np.stack([np.interp(times, np.arange(len(weights)) / fps, curve) for curve in weights.T], 1)
     motion = np.clip(track, 0, 1).astype(np.float16)
     none = np.zeros(frames, np.float16)
-    return Take(as_int16(audio[:frames * SAMPLES_PER_FRAME]), motion, motion, none, none,
+    return Take(as_int16(audio[:frames * SAMPLES_PER_FRAME]), motion, motion, none, none, none,
                 rng.standard_normal(IDENTITY_DIM).astype(np.float32), "facegood", "neutral", seen)

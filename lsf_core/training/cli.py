@@ -23,18 +23,22 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
+from ..network.mouth import LinearMouth
 from ..speech import SpeechEncoder, load_pretrained
 from .captured import read_facegood
-from .corpus import is_held_out, make_takes, read_emodb, read_speech, read_surprise
+from .corpus import Take, is_held_out, make_takes, read_emodb, read_speech, read_surprise
+from .heard import COMPONENTS, draw_to_sound, fit
 from .loop import LoopConfig
 from .losses import LossWeights, MotionLoss, face_basis
 from .processes import ALONE, Processes
 from .stages import fit_basis, train_lsf, train_prior
 from .windows import Mixture, WindowSampler
 
-SHARES = {"speech": 0.585, "emodb": 0.26, "surprise": 0.05, "facegood": 0.025}    # absent sets leave theirs to the rest
+SHARES = {"speech": 0.53, "emodb": 0.26, "surprise": 0.05, "facegood": 0.08}    # absent sets leave theirs to the rest
 CAPTURED_PASSES = 3     # times the others': five minutes of one voice are soon known by heart
 SILENCE_SHARE = 0.08
+HEARD_SHARE = 0.7       # of the synthesised faces' mouths that is what a linear map hears (heard.py)
+BASIS = 128             # principal components of the features that the mouth hears
 ENCODER_LAYERS = ((2, 4), (2, 3))       # articulation, emotion
 
 
@@ -52,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--work", type=Path, default=Path("train-work"), help="resume points and logs")
     p.add_argument("--device", default="auto")
     p.add_argument("--passes", type=int, default=4, help="takes per utterance, each with its own face, style and rate")
-    p.add_argument("--prior-steps", type=int, default=6000)
-    p.add_argument("--lsf-steps", type=int, default=16000)
+    p.add_argument("--prior-steps", type=int, default=1000)
+    p.add_argument("--lsf-steps", type=int, default=2500)
     p.add_argument("--prior-seconds", type=float, default=float("inf"))
     p.add_argument("--lsf-seconds", type=float, default=float("inf"))
     p.add_argument("--rate", type=float, default=5e-4, help="highest learning rate of stage 2")
@@ -61,8 +65,12 @@ def parser() -> argparse.ArgumentParser:
                                                                "together; shorter windows: more")
     p.add_argument("--articulation-layers", type=int, nargs="+", default=ENCODER_LAYERS[0])
     p.add_argument("--emotion-layers", type=int, nargs="+", default=ENCODER_LAYERS[1])
-    p.add_argument("--articulation-basis", type=int, default=0, help="principal components of the features that the "
-                                                                     "mouth hears; 0: all")
+    p.add_argument("--articulation-basis", type=int, default=BASIS,
+                   help="principal components of the features that the mouth hears; 0: all")
+    p.add_argument("--linear-components", type=int, default=COMPONENTS, help="of the features that the second, linear "
+                                                                             "opinion on the mouth hears; 0: none")
+    p.add_argument("--heard-share", type=float, default=HEARD_SHARE,
+                   help="how far synthesised mouths are drawn to what that linear map hears, 0 to 1")
     p.add_argument("--freeze-decoder", action="store_true", help="as in the paper")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--note", default="", help="kept in the checkpoint, for instance the commit")
@@ -97,7 +105,8 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     if args.tiny:
         args.passes, args.prior_steps, args.lsf_steps, args.batch = 1, 4, 4, 4
     batch = processes.batch(args.batch)
-    data, minutes = prepare(args.data, args.passes, args.seed, device, args.tiny, processes)
+    data, minutes, mouth = prepare(args.data, args.passes, args.seed, device, args.tiny, processes,
+                                   lambda takes: _listen(args, takes, device), args.heard_share)
     log(json.dumps({"minutes": minutes, "s": time.monotonic() - begin, "processes": processes.count,
                     "args": vars(args)}, default=str))
     loss = MotionLoss(face_basis(), LossWeights()).to(device)
@@ -105,7 +114,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     if args.tiny:
         steps.update(log_every=2, save_every=2)
 
-    speech, network = _resume_or_start(args, device, data, loss, steps, batch, log)
+    speech, network = _resume_or_start(args, device, data, mouth, loss, steps, batch, log)
     train_lsf(network, speech, data, loss, LoopConfig(args.lsf_steps, args.lsf_seconds, rate=args.rate, **steps),
               args.work / "lsf.pt", batch, (100, 200) if args.tiny else (100, 200, 300, 400),
               tune_decoder=not args.freeze_decoder, log=log)
@@ -121,8 +130,8 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
                     "s": time.monotonic() - begin}))
 
 
-def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixture, loss: MotionLoss,
-                     steps: dict[str, Any], batch: int, log: Callable[[str], None]
+def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixture, mouth: LinearMouth | None,
+                     loss: MotionLoss, steps: dict[str, Any], batch: int, log: Callable[[str], None]
                      ) -> tuple[SpeechEncoder, LSFNetwork]:
     """What stage 2 trains: a checkpoint's network with --tune, else a new one on a prior trained here (stage 1)."""
     if args.tune is not None:
@@ -132,18 +141,37 @@ def _resume_or_start(args: argparse.Namespace, device: torch.device, data: Mixtu
     train_prior(prior, data, loss, LoopConfig(args.prior_steps, args.prior_seconds, rate=1e-3, **steps),
                 args.work / "prior.pt", 2 * batch, log=log)
 
-    speech = open_encoder(args.encoder, tuple(args.articulation_layers), tuple(args.emotion_layers), device)
+    speech = _encoder(args, device)
     config = LSFConfig(articulation_dim=speech.articulation_dim, emotion_dim=speech.emotion_dim,
-                       articulation_basis=args.articulation_basis)
+                       articulation_basis=args.articulation_basis, linear_components=args.linear_components)
     network = LSFNetwork(config, prior, len(args.articulation_layers), len(args.emotion_layers)).to(device)
+    if mouth is not None:
+        network.mouth = mouth
     if args.articulation_basis:
         fit_basis(network, speech, data)
     return speech, network
 
 
-def prepare(root: Path, passes: int, seed: int, device: torch.device, tiny: bool = False,
-            processes: Processes = ALONE) -> tuple[Mixture, dict[str, float]]:
-    """The diet on `device` and its minutes by set. tiny: a few utterances of each set.
+def _encoder(args: argparse.Namespace, device: torch.device) -> SpeechEncoder:
+    """The pretrained encoder that a new network will hear through."""
+    return open_encoder(args.encoder, tuple(args.articulation_layers), tuple(args.emotion_layers), device)
+
+
+def _listen(args: argparse.Namespace, takes: list[Take], device: torch.device
+            ) -> tuple[SpeechEncoder, LinearMouth | None]:
+    """What hears how the mouths of the takes move: fitted to them, or with --tune the checkpoint's own."""
+    if args.tune is not None:
+        checkpoint = load_checkpoint(args.tune, device)
+        return checkpoint.speech, checkpoint.network.mouth
+    speech = _encoder(args, device)
+    return speech, fit(takes, speech, device, args.linear_components) if args.linear_components else None
+
+
+def prepare(root: Path, passes: int, seed: int, device: torch.device, tiny: bool = False, processes: Processes = ALONE,
+            listen: Callable[[list[Take]], tuple[SpeechEncoder, LinearMouth | None]] | None = None,
+            heard_share: float = HEARD_SHARE) -> tuple[Mixture, dict[str, float], LinearMouth | None]:
+    """The diet on `device`, its minutes by set, and the linear opinion on its mouths that `listen` comes to (heard.py);
+    without one targets stay as they were synthesised. tiny: a few utterances of each set.
 
     Several processes make the takes of one in equal shares, and are connected here to exchange them: not before, since
     the workers that make takes are forks of this process, which must have no threads yet. Each draws other windows.
@@ -154,12 +182,17 @@ def prepare(root: Path, passes: int, seed: int, device: torch.device, tiny: bool
     made = list(make_takes(utterances, passes, seed, 1 if tiny else processes.workers(), processes))
     processes.connect(device)
     takes = processes.gather(made)
+    mouth = None
+    if listen is not None:
+        speech, mouth = listen(takes)
+        if mouth is not None:
+            draw_to_sound(takes, mouth, speech, heard_share, device)
     takes += read_facegood(root, CAPTURED_PASSES * passes, seed)
     found = {name: [t for t in takes if t.corpus == name] for name in SHARES}
     shares = {name: SHARES[name] for name in SHARES if found[name]}
     samplers = {name: WindowSampler(found[name], device) for name in shares}
     minutes = {name: sum(len(t.neutral) for t in found[name]) / 3000 for name in SHARES}
-    return Mixture(samplers, shares, SILENCE_SHARE, seed + processes.rank), minutes
+    return Mixture(samplers, shares, SILENCE_SHARE, seed + processes.rank), minutes, mouth
 
 
 def open_encoder(path: Path, articulation_layers: tuple[int, ...], emotion_layers: tuple[int, ...],

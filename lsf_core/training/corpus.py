@@ -20,7 +20,7 @@ import soxr
 from ..arkit import ARKIT_NAMES, EMOTIONS, IDENTITY_DIM
 from ..audio import SAMPLE_RATE, load_audio
 from ..speech import SAMPLES_PER_FRAME
-from .performance import Style, perform
+from .performance import Style, blur, perform
 from .processes import ALONE, Processes
 
 # Never trained on, so that figures on them are figures on unseen speakers.
@@ -53,13 +53,15 @@ class Utterance:
 class Take:
     """Audio (N,) int16 at 16 kHz and its face at 50 Hz: neutral and emotional (F, 52) float16, the phone masks
     closure and vowel (F,) float16, the identity (32,) whose style it is. emotion: what the face plays, one of EMOTIONS;
-    heard in the audio only where the corpus is acted. seen (52,) bool: shapes that the take knows."""
+    heard in the audio only where the corpus is acted. free (F,) float16: 1 where someone speaks and no lips touch, 0
+    where nobody does or they do; seen (52,) bool: shapes that the take knows."""
 
     audio: np.ndarray
     neutral: np.ndarray
     emotional: np.ndarray
     closure: np.ndarray
     vowel: np.ndarray
+    free: np.ndarray
     identity: np.ndarray
     corpus: str
     emotion: str
@@ -167,9 +169,10 @@ def make_take(utterances: list[Utterance], seed: int) -> Take:
                      seed=seed)
     frames = len(audio) // SAMPLES_PER_FRAME
     assert abs(len(played.neutral) - frames) <= 1, (len(played.neutral), frames)
-    neutral, emotional, closure, vowel = (np.asarray(x, np.float16)[:frames] for x in (
-        played.neutral, played.emotional, played.closure, played.vowel))
-    return Take(as_int16(audio), neutral, emotional, closure, vowel, identity, first.corpus, emotion)
+    free = blur(played.speech.astype(np.float64), 0.1) * (1 - np.maximum(played.closure, played.tuck))
+    neutral, emotional, closure, vowel, free = (np.asarray(x, np.float16)[:frames] for x in (
+        played.neutral, played.emotional, played.closure, played.vowel, free))
+    return Take(as_int16(audio), neutral, emotional, closure, vowel, free, identity, first.corpus, emotion)
 
 
 def as_int16(audio: np.ndarray) -> np.ndarray:

@@ -135,7 +135,7 @@ def test_sampled_takes_play_the_same_words_in_their_own_way(model, speech):
     takes = np.stack([model.raw_take(clip, 16000, seed=s, temperature=1.0).mix(1.0) for s in range(3)])
     upper = [i for n, i in INDEX.items() if n.startswith(("brow", "cheekSquint", "noseSneer"))]
     assert takes[..., upper].std(0).mean() > 0.01
-    assert np.abs(takes[..., upper].mean((0, 1)) - likeliest[:, upper].mean(0)).max() < 0.1, "the feeling is kept"
+    assert np.abs(takes[..., upper].mean((0, 1)) - likeliest[:, upper].mean(0)).max() < 0.15, "the feeling is kept"
     np.testing.assert_allclose(takes @ GAP_ROW, np.tile(likeliest @ GAP_ROW, (3, 1)), atol=0.3)
     spoken = [INDEX[n] for n in ("mouthPucker", "mouthFunnel", "mouthRollLower", "tongueOut")]
     np.testing.assert_allclose(takes[..., spoken], np.tile(likeliest[:, spoken], (3, 1, 1)), atol=0.02)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from lsf_core.arkit import INDEX
 from lsf_core.errors import ModelError
 from lsf_core.network import LSFConfig, LSFNetwork, MotionPrior, PriorConfig
 from lsf_core.network.hifb import PairCrossAttention, pairwise_cross_attention
+from lsf_core.network.mouth import PARTED_MM, SHAPES, SHUT_MM, LinearMouth
 from lsf_core.speech import FEATURE_RATE, SpeechConfig, SpeechEncoder, SpeechFeatures
 
 TINY_WHISPER = {"model_type": "whisper", "d_model": 32, "encoder_attention_heads": 2, "encoder_ffn_dim": 64,
@@ -157,3 +159,51 @@ def test_a_basis_hears_the_directions_in_which_features_differ_most():
     rest = torch.cov(unheard @ stream.normed(heard).T)
     assert rest.diagonal().max() * stream.basis.weight[0].square().sum() < variance[-1, -1] * 1.001
     assert not stream.basis.weight.requires_grad
+
+
+def linear_mouth(frames: int = 120, channels: int = 12) -> tuple[LinearMouth, torch.Tensor, torch.Tensor]:
+    """A linear mouth of random weights, words of an opening and closing jaw (1, T, 52), and features (1, T, C)."""
+    generator = torch.Generator().manual_seed(5)
+    mouth = LinearMouth(channels, 6, 2)
+    for buffer in (mouth.basis, mouth.weight):
+        buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.2)
+    words = torch.zeros(1, frames, 52)
+    words[..., INDEX["jawOpen"]] = (0.2 * torch.sin(torch.arange(frames) / 6)).clamp_min(0)
+    return mouth, words, torch.randn(1, frames, channels, generator=generator)
+
+
+def test_a_linear_opinion_moves_open_mouths_alone():
+    mouth, words, features = linear_mouth()
+    said = words + mouth.change(words, features)
+    gap, now = (x[0] @ mouth.gap_row for x in (words, said))
+    shut = gap < SHUT_MM
+    assert shut.any()
+    torch.testing.assert_close(said[0, shut], words[0, shut])
+    assert (said - words).abs().max() > 0.02
+    assert (now[gap > PARTED_MM] > PARTED_MM - 1e-3).all(), "parted lips stay parted"
+    assert said.min() >= 0
+    rest = [i for i in range(52) if i not in SHAPES]
+    assert not (said - words)[..., rest].any()
+
+
+def test_a_linear_opinion_does_not_hear_voice_and_microphone():
+    """What all frames of a clip have in common adds a constant to the opinion, which is taken out of it."""
+    mouth, words, features = linear_mouth()
+    mouth.basis.copy_(mouth.basis / mouth.basis.norm())
+    plain = mouth.change(words, features)
+    mouth.forward = lambda heard: LinearMouth.forward(mouth, heard) + 3.0  # type: ignore[method-assign]
+    torch.testing.assert_close(mouth.change(words, features), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_deliveries_share_one_change_and_networks_without_an_opinion_make_none():
+    plain, network = small_network(), small_network(linear_components=6)
+    _, words, _ = linear_mouth()
+    channels = network.config.articulation_dim
+    features = SpeechFeatures(torch.randn(1, words.shape[1], channels), torch.randn(1, words.shape[1], channels))
+    felt = words + 0.1
+    assert all(a is b for a, b in zip(plain.clear([words, felt], features), (words, felt), strict=True))
+    network.mouth.basis.normal_()
+    network.mouth.weight.normal_(std=0.1)
+    said, moved = network.clear([words, felt], features)
+    assert (said - words).abs().max() > 0.01
+    torch.testing.assert_close(moved - felt, said - words, atol=1e-5, rtol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from training_data import DEMO, LAYERS, write_data, write_encoder
 from lsf_core.animator import load_model
 from lsf_core.arkit import INDEX
 from lsf_core.audio import load_audio
+from lsf_core.network.mouth import SHAPES, around, normed
+from lsf_core.speech import SpeechConfig, SpeechEncoder
 from lsf_core.training import cli
 from lsf_core.training.augment import augment
 from lsf_core.training.corpus import (
@@ -22,6 +25,7 @@ from lsf_core.training.corpus import (
     read_emodb,
     read_speech,
 )
+from lsf_core.training.heard import RIDGE, draw_to_sound, fit, heard
 from lsf_core.training.losses import LossWeights, MotionLoss
 from lsf_core.training.windows import Mixture, WindowSampler, speechless
 
@@ -137,3 +141,50 @@ def test_a_checkpoint_is_trained_saved_tuned_and_animates(data, tmp_path):
     motion = model.animate(DEMO / "speech.ogg")
     assert motion.weights.shape == (230, 52)
     assert not torch.equal(model.network.head.weight, load_model(first, "cpu").network.head.weight)
+
+
+def hearing() -> SpeechEncoder:
+    """An encoder of random weights, whose features say what is said only as far as any random map of a sound does."""
+    torch.manual_seed(0)
+    sizes = {"model_type": "whisper", "d_model": 32, "encoder_attention_heads": 2, "encoder_ffn_dim": 64,
+             "num_mel_bins": 80, "max_source_positions": 512}
+    return SpeechEncoder(SpeechConfig(sizes, (1, 2), (1,)))
+
+
+def test_a_linear_mouth_is_fitted_to_what_is_heard(takes):
+    """The error is the least that a ridge regression has, told by its normal equations, and less than the spread."""
+    speech = hearing()
+    mouth = fit(takes, speech, CPU, 16)
+    spread, error, slope = 0.0, 0.0, 0.0
+    for take, features in zip(takes, heard(takes, speech, CPU), strict=True):
+        assert len(features) == len(take.neutral)
+        x = normed(features, 2)
+        near = around(((x - x.mean(0)) @ mouth.basis)[None])[0].double()
+        wanted = torch.from_numpy(take.neutral[:, SHAPES]).double()
+        off = wanted - near @ mouth.weight.double()
+        slope = slope + near.T @ off
+        spread, error = spread + wanted.var(0).sum() * len(wanted), error + (off - off.mean(0)).square().sum()
+    frames = sum(len(take.neutral) for take in takes)
+    torch.testing.assert_close(slope, RIDGE * frames * mouth.weight.double(), rtol=1e-3, atol=1e-3)
+    assert error < 0.9 * spread
+
+
+def test_mouths_are_drawn_to_the_sound_only_where_they_are_free(takes):
+    speech = hearing()
+    mouth = fit(takes, speech, CPU, 16)
+    drawn = [replace(t, neutral=t.neutral.copy(), emotional=t.emotional.copy()) for t in takes]
+    draw_to_sound(drawn, mouth, speech, 0.7, CPU)
+    for before, after in zip(takes, drawn, strict=True):
+        held = before.free < 1e-3
+        assert (before.closure[held] > 0.9).any(), "p, b and m are held"
+        np.testing.assert_array_equal(after.neutral[held], before.neutral[held])
+        rest = [i for i in range(52) if i not in SHAPES]
+        np.testing.assert_array_equal(after.neutral[:, rest], before.neutral[:, rest])
+        jaw, free = INDEX["jawOpen"], before.free > 0.99
+        moved = after.neutral[free, jaw].astype(float) - before.neutral[free, jaw]
+        assert np.abs(moved).max() > 0.02
+        spread = after.neutral[free, jaw].astype(float).std() / before.neutral[free, jaw].astype(float).std()
+        assert 0.6 < spread < 1.2, "the speaker's own size stays"
+        unclipped = (after.emotional > 0.01) & (after.emotional < 0.99) & (after.neutral > 0.01)
+        added = (after.emotional.astype(float) - after.neutral) - (before.emotional.astype(float) - before.neutral)
+        assert np.abs(added[unclipped]).max() < 4e-3, "what the feeling adds stays"

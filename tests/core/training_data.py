@@ -12,8 +12,9 @@ from lsf_core.training.corpus import HELD_OUT_ACTORS, HELD_OUT_VOICES
 from lsf_core.versions import SHIPPED
 
 DEMO = SHIPPED.parent / "demo"
-LAYERS = ["--articulation-layers", "1", "3", "--emotion-layers", "2"]
-"""Which of the small encoder's layers `train` is to use."""
+LAYERS = ["--articulation-layers", "1", "3", "--emotion-layers", "2", "--articulation-basis", "24",
+          "--linear-components", "20"]
+"""Which of the small encoder's layers `train` is to use, and how many components of their 64 channels."""
 
 
 def write_data(root: Path) -> Path:
