@@ -41,8 +41,8 @@ SEEN_BEHIND_MM = 2.0
 SEEN_CELL_MM = 0.1
 SEEN_PASSES, SEEN_GAIN = 6, 0.8
 """Of the mending where it is seen: a pass that leaves more than this share of an opening is taken back."""
-SEEN_TOLD_MM = 0.5
-"""An opening as high as this is told: half of it is hardly visible."""
+TOLD_BEHIND_MM, SEEN_TOLD_MM = 4.0, 0.5
+"""An opening this deep and high is told: less deep, it is a fold of the lips; half as high, it is hardly visible."""
 SEEN_REACH = 0.12
 """Share of the width beyond either corner that is looked at: the corners of a mesh are found to a millimetre or two."""
 FREE = ("mouthRoll", "mouthClose", "tongueOut", "jawOpen", "eye", "brow", "nose")
@@ -132,9 +132,10 @@ class Slit:
         return self.line(points[self.upper], self.upper_edges, self.upper_weight, 1.0) \
             - self.line(points[self.lower], self.lower_edges, self.lower_weight, -1.0)
 
-    def seen(self, rest: np.ndarray, posed: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def seen(self, rest: np.ndarray, posed: np.ndarray, triangles: np.ndarray, behind: float = SEEN_BEHIND_MM
+             ) -> tuple[np.ndarray, np.ndarray]:
         """What the posed surface leaves open in the front view: columns by their share (C,) of the width, and in each
-        the height (C,) mm in which one looks SEEN_BEHIND_MM or more behind the rims, skin above it and below."""
+        the height (C,) mm in which one looks `behind` mm or more behind the rims, skin above it and below."""
         frame = np.stack([self.across, self.up, np.cross(self.across, self.up)], axis=1)
         rims = []
         for rim, side in zip(self.rims, (self.upper, self.lower), strict=True):
@@ -148,7 +149,7 @@ class Slit:
         depth = front_depth((posed - self.corner) @ frame, triangles, low, high, SEEN_CELL_MM)
         x, y = (low[k] + SEEN_CELL_MM * (np.arange(depth.shape[k]) + 0.5) for k in (0, 1))
         top, bottom = (np.interp(x, rim[:, 0], rim[:, 1])[:, None] for rim in rims)
-        solid = depth >= (np.interp(x, both[:, 0], both[:, 2]) - SEEN_BEHIND_MM)[:, None]
+        solid = depth >= (np.interp(x, both[:, 0], both[:, 2]) - behind)[:, None]
         between = np.maximum.accumulate(solid, axis=1) & np.maximum.accumulate(solid[:, ::-1], axis=1)[:, ::-1]
         near_rims = (y < np.maximum(top, bottom) + 2.0) & (y > np.minimum(top, bottom) - 2.0)
         return x / self.width, (between & ~solid & near_rims).sum(1) * SEEN_CELL_MM
@@ -241,7 +242,8 @@ def _close_lips(slit: Slit, rest: np.ndarray, jaw: np.ndarray, close: np.ndarray
 
 
 def _close_seen(slit: Slit, rest: np.ndarray, triangles: np.ndarray, jaw: np.ndarray, close: np.ndarray) -> float:
-    """Close what is still seen open, corners and all, by as much as is seen. Returns the height (mm) that is left."""
+    """Close what is still seen open, corners and all, by as much as is seen. Returns the height (mm) that is left,
+    see TOLD_BEHIND_MM."""
     at, height = slit.seen(rest, rest + jaw + close, triangles)
     for _ in range(SEEN_PASSES):
         if height.max() < SEEN_CELL_MM:
@@ -257,7 +259,7 @@ def _close_seen(slit: Slit, rest: np.ndarray, triangles: np.ndarray, jaw: np.nda
             close[:] = before
             break
         at, height = now, left
-    return float(height.max())
+    return float(slit.seen(rest, rest + jaw + close, triangles, TOLD_BEHIND_MM)[1].max())
 
 
 def _keep_apart(slit: Slit, rest: np.ndarray, delta: np.ndarray, still: np.ndarray) -> None:
