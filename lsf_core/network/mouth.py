@@ -26,8 +26,11 @@ GAIN = 1.5
 """A linear map is timid: on real voices it moves two thirds as far as on those it was fitted to."""
 SHUT_MM, PARTED_MM = 0.7, 1.8
 """Lips nearer than the first stay as the network has them, those wider than the second are free, and stay as wide."""
-CRISP, CRISP_FRAMES, REACH = 0.25, 2.5, 8
-"""How much of what a Gaussian of 0.05 s takes from the mouth is added to it; frames that it counts on either side."""
+BLUR_FRAMES, REACH = 2.5, 8
+"""Sigma of a Gaussian over time, 0.05 s, and how many frames it counts on either side. The linear map answers each
+frame anew, so its opinion is smoothed."""
+CRISP = 0.25
+"""How much of what the same Gaussian takes from the mouth is added to it."""
 
 
 class LinearMouth(nn.Module):
@@ -47,7 +50,7 @@ class LinearMouth(nn.Module):
         self.parts = parts
         self.register_buffer("basis", torch.zeros(channels, components))
         self.register_buffer("weight", torch.zeros(components * len(LAGS), len(SHAPES)))
-        kernel = torch.exp(-0.5 * (torch.arange(-REACH, REACH + 1) / CRISP_FRAMES) ** 2)
+        kernel = torch.exp(-0.5 * (torch.arange(-REACH, REACH + 1) / BLUR_FRAMES) ** 2)
         # Constants, but on the network's device: a CUDA graph cannot fetch them.
         for name, value in (("shapes", torch.tensor(SHAPES)), ("gap_row", torch.from_numpy(GAP_ROW).float()),
                             ("kernel", kernel / kernel.sum())):
@@ -64,7 +67,7 @@ class LinearMouth(nn.Module):
             words = words.float()
             gap = words @ self.gap_row
             free = smoothstep(gap, SHUT_MM, PARTED_MM)[..., None]
-            mouth, said = words[..., self.shapes], self(features.float())
+            mouth, said = words[..., self.shapes], self.blurred(self(features.float()))
             total = free.sum(1, keepdim=True) + 1e-6
             middle, heard = ((free * x).sum(1, keepdim=True) / total for x in (mouth, said))
             opinion = middle + GAIN * (said - heard)
@@ -75,7 +78,7 @@ class LinearMouth(nn.Module):
             return torch.zeros_like(words).index_copy(-1, self.shapes, change)
 
     def blurred(self, x: Tensor) -> Tensor:
-        """x (B, T, S) under a Gaussian of CRISP_FRAMES over time, the ends held."""
+        """x (B, T, S) under a Gaussian of BLUR_FRAMES over time, the ends held."""
         rows = F.pad(x.transpose(1, 2).flatten(0, 1)[:, None], (REACH, REACH), mode="replicate")
         return F.conv1d(rows, self.kernel[None, None]).view(len(x), x.shape[2], -1).transpose(1, 2)
 

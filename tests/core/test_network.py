@@ -166,7 +166,7 @@ def linear_mouth(frames: int = 120, channels: int = 12) -> tuple[LinearMouth, to
     generator = torch.Generator().manual_seed(5)
     mouth = LinearMouth(channels, 6, 2)
     for buffer in (mouth.basis, mouth.weight):
-        buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.2)
+        buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.5)
     words = torch.zeros(1, frames, 52)
     words[..., INDEX["jawOpen"]] = (0.2 * torch.sin(torch.arange(frames) / 6)).clamp_min(0)
     return mouth, words, torch.randn(1, frames, channels, generator=generator)
@@ -178,7 +178,10 @@ def test_a_linear_opinion_moves_open_mouths_alone():
     gap, now = (x[0] @ mouth.gap_row for x in (words, said))
     shut = gap < SHUT_MM
     assert shut.any()
-    torch.testing.assert_close(said[0, shut], words[0, shut])
+    torch.testing.assert_close(now[shut], gap[shut], atol=0.2, rtol=0)  # mm: crispness touches the very edge
+    rests = words[0].abs().amax(1) == 0
+    assert rests.any()
+    assert not said[0, rests].any()
     assert (said - words).abs().max() > 0.02
     assert (now[gap > PARTED_MM] > PARTED_MM - 1e-3).all(), "parted lips stay parted"
     assert said.min() >= 0
